@@ -1,0 +1,6 @@
+"""flowkit: fused kernels, layers and declarative graphs for invertible networks with exact log-determinants."""
+
+from flowkit import ops
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "ops"]

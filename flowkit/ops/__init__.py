@@ -1,0 +1,24 @@
+"""Tensor functions of invertible layers: fused native kernels, autograd, and a plain-torch reference beside each."""
+
+from flowkit.ops.actnorm import actnorm, actnorm_inverse
+from flowkit.ops.additive import additive_coupling, additive_coupling_inverse
+from flowkit.ops.affine import affine_coupling, affine_coupling_inverse
+from flowkit.ops.leaky_relu import leaky_relu, leaky_relu_inverse
+from flowkit.ops.linear import channel_linear
+from flowkit.ops.permute import permute_channels
+from flowkit.ops.workspace import Workspace, use_workspace
+
+__all__ = [
+    "Workspace",
+    "actnorm",
+    "actnorm_inverse",
+    "additive_coupling",
+    "additive_coupling_inverse",
+    "affine_coupling",
+    "affine_coupling_inverse",
+    "channel_linear",
+    "leaky_relu",
+    "leaky_relu_inverse",
+    "permute_channels",
+    "use_workspace",
+]

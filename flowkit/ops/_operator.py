@@ -1,0 +1,180 @@
+"""What every operator shares: registration with torch, autograd, the choice of back end, argument checks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowkit import _native
+from flowkit.ops._layout import dense_strides, empty_output, is_channels_last, logdet_dtype
+from flowkit.ops.workspace import Workspace
+
+
+class Operator:
+    """One native operator in its three forms (functional, into buffers, backward) with its reference in plain torch.
+
+    Arguments:
+        name: operator name; ``torch.ops.flowkit.<name>``, ``<name>_out`` and ``<name>_backward`` are the native forms.
+        reference: ``(*tensors, *options) -> (y, logdet)`` or ``(y,)``.
+        backward_reference: ``(grad_y, [grad_logdet,] kept, *tensors[1:], *options)`` -> gradients of the leading tensors;
+            ``kept`` is the output y, from which the backward rebuilds what it needs (or x, with ``keep_input``).
+        tensors: number of tensor arguments, x first; optional ones may be None.
+        logdet: whether the operator returns a log-determinant.
+        keep_input: whether the backward reads x instead of y.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reference: Callable[..., tuple[Tensor, ...]],
+        backward_reference: Callable[..., tuple[Tensor, ...]],
+        *,
+        tensors: int,
+        logdet: bool = True,
+        keep_input: bool = False,
+    ) -> None:
+        self.name, self.reference, self.backward_reference = name, reference, backward_reference
+        self._tensors, self._logdet, self._keep_input = tensors, logdet, keep_input
+        if _native.available:
+            self._register()
+
+    def __call__(self, out: Workspace | None, in_place: bool, *args: Any) -> tuple[Tensor, ...]:
+        """Runs on the best back end for ``args``; ``in_place`` says whether y may overwrite x inside ``out``."""
+        recording = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args[: self._tensors])
+        if out is not None:
+            if recording:
+                raise ValueError(f"{self.name}: out= needs torch.no_grad(), since buffers are overwritten")
+            return self._into(out, in_place, args)
+        if not _native.supports(args[0]):
+            return self.reference(*args)
+        if torch.compiler.is_compiling():
+            return self._native(*args)
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return self.reference(*args)  # vmap, jacrev, jvp: torch transforms plain operators best
+        if recording:
+            return self._function.apply(*args)
+        return self._below_autograd(*args)
+
+    def _into(self, out: Workspace, in_place: bool, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+        if not _native.supports(args[0]):
+            y, *logdet = self.reference(*args)
+            if logdet:
+                out.add(logdet[0])
+            return y, out.logdet
+        y = out.target(args[0], in_place)
+        if self._logdet:
+            self._native_out(*args, y, out.logdet)
+        else:
+            self._native_out(*args, y)
+        return y, out.logdet
+
+    def _below_autograd(self, *args: Any) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            result = self._native(*args)
+        return result if self._logdet else (result,)
+
+    def _setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        kept = inputs[0] if self._keep_input else output[0]
+        ctx.save_for_backward(kept, *inputs[1 : self._tensors])
+        ctx.options = inputs[self._tensors :]
+
+    def _backward(self, ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kept = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a graph of the backward is wanted: double backward
+            results = self.backward_reference(*grads, *kept, *ctx.options)
+        else:
+            results = self._native_backward(*grads, *kept, *ctx.options)
+            results = (results,) if isinstance(results, Tensor) else results
+        given = [g if t is not None else None for g, t in zip(results, kept, strict=False)]
+        return *given, *[None] * (self._tensors - len(given) + len(ctx.options))
+
+    def _fake(self, *args: Any) -> tuple[Tensor, ...] | Tensor:
+        x = args[0]
+        y = empty_output(x)
+        return (y, x.new_empty(x.size(0), dtype=logdet_dtype(x.dtype))) if self._logdet else y
+
+    def _fake_backward(self, *args: Any) -> tuple[Tensor, ...] | Tensor:
+        first = 2 if self._logdet else 1
+        kept = args[first]
+        last = is_channels_last(kept)
+
+        def like(t: Tensor | None) -> Tensor:
+            if t is None:
+                return kept.new_empty(0)
+            return t.new_empty_strided(t.shape, dense_strides(t.shape, last and t.dim() == kept.dim()))
+
+        grads = [like(t) for t in args[first : first + self._grads]]
+        return grads[0] if self._grads == 1 else tuple(grads)
+
+    def _register(self) -> None:
+        namespace = torch.ops.flowkit
+        self._native = getattr(namespace, self.name).default
+        self._native_out = getattr(namespace, self.name + "_out").default
+        self._native_backward = getattr(namespace, self.name + "_backward").default
+        self._grads = len(self._native_backward._schema.returns)
+        qualified = f"flowkit::{self.name}"
+        torch.library.register_fake(qualified, self._fake)
+        torch.library.register_fake(qualified + "_out", lambda *args: None)
+        torch.library.register_fake(qualified + "_backward", self._fake_backward)
+
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            self._setup_context(ctx, inputs, output if self._logdet else (output,))
+
+        torch.library.register_autograd(qualified, self._backward, setup_context=setup_context)
+        self._function = type(
+            f"{self.name}_function",
+            (torch.autograd.Function,),
+            {
+                "forward": staticmethod(self._below_autograd),
+                "setup_context": staticmethod(self._setup_context),
+                "backward": staticmethod(self._backward),
+            },
+        )
+
+
+def check_x(name: str, x: Tensor) -> None:
+    """Raises ValueError unless x is a floating-point tensor (B, C, *spatial)."""
+    if x.dtype not in _native.DTYPES:
+        raise ValueError(f"{name}: x must be float32, float64, bfloat16 or float16, got {x.dtype}; convert it with x.float()")
+    if not 2 <= x.dim() <= 5:
+        raise ValueError(f"{name}: x must be (B, C, *spatial) with 0 to 3 spatial dimensions, got {tuple(x.shape)}")
+
+
+def check_device(name: str, x: Tensor, argument: str, t: Tensor) -> None:
+    """Raises ValueError unless ``t`` lies on the device of x."""
+    if t.device != x.device:
+        raise ValueError(f"{name}: x is on {x.device} and {argument} on {t.device}; move them to one device")
+
+
+def check_coupling(name: str, x: Tensor, argument: str, params: Tensor, begin: int, parts: int) -> None:
+    """Raises ValueError unless coupling parameters fit x and the channels from ``begin`` on."""
+    shape, given = x.shape, params.shape
+    if len(given) != len(shape) or given[0] != shape[0] or given[2:] != shape[2:] or given[1] % parts:
+        wanted = ", ".join(map(str, [shape[0], f"{parts}*n" if parts > 1 else "n", *shape[2:]]))
+        raise ValueError(f"{name}: {argument} must be ({wanted}) for x {tuple(shape)}, got {tuple(given)}")
+    if begin < 0 or begin + given[1] // parts > shape[1]:
+        raise ValueError(
+            f"{name}: channels [{begin}, {begin + given[1] // parts}) are to be transformed, but x has channels [0, {shape[1]})"
+        )
+    check_device(name, x, argument, params)
+
+
+def check_permutation(name: str, x: Tensor, permutation: Tensor | None) -> None:
+    """Raises ValueError unless the permutation is None or int64 of shape (C,)."""
+    if permutation is None:
+        return
+    if permutation.dtype != torch.int64 or permutation.shape != x.shape[1:2]:
+        raise ValueError(
+            f"{name}: permutation must be an int64 tensor of shape ({x.size(1)},), "
+            f"got {permutation.dtype} {tuple(permutation.shape)}"
+        )
+    check_device(name, x, "permutation", permutation)
+
+
+def check_channels(name: str, x: Tensor, argument: str, t: Tensor, rank: int = 1) -> None:
+    """Raises ValueError unless ``t`` has shape (C,) or, with rank 2, (C, C)."""
+    wanted = (x.size(1),) * rank
+    if tuple(t.shape) != wanted:
+        raise ValueError(f"{name}: {argument} must be {wanted} for x {tuple(x.shape)}, got {tuple(t.shape)}")
+    check_device(name, x, argument, t)

@@ -1,0 +1,42 @@
+"""Linear map over channels: a 1x1 convolution of any rank."""
+
+import torch
+from torch import Tensor
+
+from flowkit.ops._operator import Operator, check_channels, check_x
+from flowkit.ops.workspace import Workspace
+
+
+def reference(x: Tensor, weight: Tensor) -> tuple[Tensor]:
+    """The map in plain torch."""
+    if x.dim() == 2:
+        return (torch.nn.functional.linear(x, weight),)
+    return ((weight @ x.flatten(2)).reshape(x.shape),)
+
+
+def backward_reference(grad_y: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of x and weight; differentiable, so it is also the double backward."""
+    (grad_x,) = reference(grad_y, weight.mT)
+    grad_weight = torch.einsum("bis,bjs->ij", grad_y.reshape(*x.shape[:2], -1), x.reshape(*x.shape[:2], -1))
+    return grad_x, grad_weight
+
+
+_operator = Operator("channel_linear", reference, backward_reference, tensors=2, logdet=False, keep_input=True)
+
+
+def channel_linear(x: Tensor, weight: Tensor, *, out: Workspace | None = None) -> Tensor:
+    """``y[:, i] = sum_j weight[i, j] x[:, j]`` at every pixel (Glow, arXiv 1807.03039, section 3.2).
+
+    Its inverse is the same map with the inverse matrix; its log-det, pixels * log|det weight|, is the layer's to compute.
+
+    Arguments:
+        x: (B, C, *spatial).
+        weight: (C, C).
+        out: write into this workspace instead of a fresh tensor (no autograd).
+
+    Raises:
+        ValueError: a shape, dtype or device that does not fit.
+    """
+    check_x("channel_linear", x)
+    check_channels("channel_linear", x, "weight", weight, rank=2)
+    return _operator(out, False, x, weight.to(x.dtype))[0]
