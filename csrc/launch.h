@@ -1,0 +1,138 @@
+// What register.cpp hands to a back end: plain views, sizes and options, and the entry points of both back ends.
+#pragma once
+
+#include <cstdint>
+
+namespace flowkit {
+
+enum class DType { float32, float64, bfloat16, float16 };
+
+// l(u), see math/clamp.h.
+enum class Clamp { none, tanh, atan, sigmoid };
+
+// A tensor (batch, channel, pixel): strides in elements; extent = elements from data to the last one, included.
+struct View {
+  void* data = nullptr;
+  int64_t batch = 0, channel = 0, pixel = 0;
+  int64_t extent = 0;
+};
+
+// A dense vector; extent in elements. data may be null: absent.
+struct Array {
+  void* data = nullptr;
+  int64_t extent = 0;
+};
+
+// pixels = product of the spatial sizes. channels_last: x, y and their gradients have channel stride 1 (vectors too);
+// otherwise pixel stride 1. Parameters may have any strides.
+struct Shape {
+  int64_t batch, channels, pixels;
+  bool channels_last;
+  int64_t size() const { return batch * channels * pixels; }
+};
+
+// Log-determinants are (batch,) in float (double for float64): written, or added to what is there if accumulate.
+// partial is scratch for partial sums, `partial_size(shape)` elements of that type (elementwise operators).
+struct LogDet {
+  Array sum, partial;
+  bool accumulate = false;
+};
+
+// x' = x * exp(l(u)) + t on channels [begin, begin + count), the others unchanged; y[:, j] = x'[:, permutation[j]].
+// inverse: from y (in `x`) to x (in `y`). scale.data is null for the additive coupling. y.data may equal x.data if there
+// is no permutation.
+struct Coupling {
+  Shape shape;
+  DType dtype;
+  View scale, shift;  // (batch, count, pixels)
+  Array permutation;  // int64, or null
+  int64_t begin, count;
+  Clamp clamp;
+  double bound, gain;
+  bool inverse;
+};
+struct CouplingForward : Coupling {
+  View x, y;
+  LogDet logdet;
+};
+// y is the output of the direction `inverse` names.
+struct CouplingBackward : Coupling {
+  View grad_y, y, grad_x, grad_scale, grad_shift;
+  Array grad_logdet;
+};
+
+// log_scale: y = x * exp(scale) + shift, otherwise y = scale * (x + shift). scale, shift: (channels,) float or double.
+struct ActNorm {
+  Shape shape;
+  DType dtype;
+  Array scale, shift;
+  bool log_scale, inverse;
+};
+struct ActNormForward : ActNorm {
+  View x, y;
+  LogDet logdet;  // partial unused
+};
+struct ActNormBackward : ActNorm {
+  View grad_y, y, grad_x;
+  Array grad_logdet, grad_scale, grad_shift;
+  Array partial;  // `actnorm_partial_size(shape)` elements of the type of scale
+};
+
+struct LeakyReluForward {
+  Shape shape;
+  DType dtype;
+  View x, y;
+  double slope;
+  bool inverse;
+  LogDet logdet;
+};
+struct LeakyReluBackward {
+  Shape shape;
+  DType dtype;
+  View grad_y, y, grad_x;
+  double slope;
+  bool inverse;
+};
+
+// y[:, j] = x[:, permutation[j]]; inverse: y[:, permutation[j]] = x[:, j].
+struct Permute {
+  Shape shape;
+  DType dtype;
+  View x, y;
+  Array permutation;
+  bool inverse;
+};
+
+// y[:, i] = sum_j weight[i, j] x[:, j], for up to max_linear_channels channels; weight dense in the dtype of x, or its
+// transpose is meant.
+struct Linear {
+  Shape shape;
+  DType dtype;
+  View x, y;
+  Array weight;
+  bool transposed;
+};
+
+#define FLOWKIT_ENTRY_POINTS(...)                                 \
+  constexpr int64_t max_linear_channels = 128;                    \
+  int64_t partial_size(const Shape&);                             \
+  int64_t actnorm_partial_size(const Shape&);                     \
+  void coupling(const CouplingForward& __VA_ARGS__);              \
+  void coupling_backward(const CouplingBackward& __VA_ARGS__);    \
+  void actnorm(const ActNormForward& __VA_ARGS__);                \
+  void actnorm_backward(const ActNormBackward& __VA_ARGS__);      \
+  void leaky_relu(const LeakyReluForward& __VA_ARGS__);           \
+  void leaky_relu_backward(const LeakyReluBackward& __VA_ARGS__); \
+  void permute(const Permute& __VA_ARGS__);                       \
+  void linear(const Linear& __VA_ARGS__);
+
+namespace cpu {
+FLOWKIT_ENTRY_POINTS()
+}  // namespace cpu
+
+namespace cuda {
+using Stream = void*;  // cudaStream_t
+FLOWKIT_ENTRY_POINTS(, Stream)
+}  // namespace cuda
+
+}  // namespace flowkit

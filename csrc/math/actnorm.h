@@ -1,0 +1,49 @@
+// One channel of actnorm as y = a * x + b, and one element of its gradients in terms of the output.
+#pragma once
+
+#include "elementary.h"
+
+namespace flowkit::math {
+
+// log_scale: y = x * exp(scale) + shift; otherwise y = scale * (x + shift). The inverse is of the same form.
+template <class T>
+struct ActNormChannel {
+  T a, b, log_abs_a;
+
+  FLOWKIT_HD ActNormChannel(T scale, T shift, bool log_scale, bool inverse) {
+    if (log_scale) {
+      a = exp(inverse ? -scale : scale);
+      b = inverse ? -shift * a : shift;
+      log_abs_a = inverse ? -scale : scale;
+    } else {
+      a = inverse ? T(1) / scale : scale;
+      b = inverse ? -shift : shift * scale;
+      log_abs_a = log(scale < T(0) ? -scale : scale) * (inverse ? T(-1) : T(1));
+    }
+  }
+};
+
+// The gradients of scale and shift from sum_g = sum(grad_y), sum_gy = sum(grad_y * y) over batch and pixels, and
+// grad_l = pixels * sum(grad_logdet).
+template <class T>
+struct ActNormGrad {
+  T scale, shift;
+
+  FLOWKIT_HD ActNormGrad(T s, T t, T sum_g, T sum_gy, T grad_l, bool log_scale, bool inverse) {
+    if (log_scale && !inverse) {
+      scale = sum_gy - t * sum_g + grad_l;
+      shift = sum_g;
+    } else if (log_scale) {
+      scale = -sum_gy - grad_l;
+      shift = -sum_g * exp(-s);
+    } else if (!inverse) {
+      scale = (sum_gy + grad_l) / s;
+      shift = sum_g * s;
+    } else {
+      scale = -(sum_gy + t * sum_g + grad_l) / s;
+      shift = -sum_g;
+    }
+  }
+};
+
+}  // namespace flowkit::math
