@@ -1,0 +1,61 @@
+"""What runs here: the version, the back ends that were built, the instruction set and the CUDA architectures."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from flowkit import _native
+
+
+def info() -> dict[str, Any]:
+    """Facts about this installation.
+
+    Returns:
+        A dict with
+
+        - ``version``: of flowkit; ``torch``, ``python``: of what it runs on;
+        - ``backends``: those that can run here, fastest first, out of "cuda", "cpu" and "reference" (plain torch);
+        - ``reason``: why there is no compiled back end, empty if there is one;
+        - ``instruction_set``: what the CPU kernels chose at run time ("avx512", "avx2" or "default"), None without them;
+        - ``cuda_architectures``: those that the CUDA kernels were compiled for, e.g. ``["80", "90", "90+PTX"]``;
+        - ``gpu``: name of the first CUDA device, None if there is none.
+    """
+    from flowkit import __version__
+
+    compiled = _native._C if _native.available else None
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    backends = ["reference"]
+    if compiled is not None:
+        backends.insert(0, "cpu")
+        if compiled.has_cuda() and gpu is not None:
+            backends.insert(0, "cuda")
+    return {
+        "version": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "backends": backends,
+        "reason": _native.reason,
+        "instruction_set": compiled.cpu_capability() if compiled is not None else None,
+        "cuda_architectures": list(compiled.cuda_architectures()) if compiled is not None else [],
+        "gpu": gpu,
+    }
+
+
+def describe() -> str:
+    """:func:`info` as a few aligned lines."""
+    facts = info()
+    architectures = ", ".join(facts["cuda_architectures"]) or "none compiled"
+    lines = {
+        "flowkit": facts["version"],
+        "torch": f"{facts['torch']} (Python {facts['python']})",
+        "back ends": ", ".join(facts["backends"]),
+        "instruction set": facts["instruction_set"] or "-",
+        "CUDA architectures": architectures,
+        "GPU": facts["gpu"] or "none",
+    }
+    if facts["reason"]:
+        lines["no kernels because"] = facts["reason"]
+    return "\n".join(f"{name:<20}{value}" for name, value in lines.items())
