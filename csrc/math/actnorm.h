@@ -23,26 +23,26 @@ struct ActNormChannel {
   }
 };
 
-// The gradients of scale and shift from sum_g = sum(grad_y), sum_gy = sum(grad_y * y) over batch and pixels, and
-// grad_l = pixels * sum(grad_logdet).
+// What is subtracted from the output before it is summed against its gradient.
+template <class T>
+FLOWKIT_HD T actnorm_offset(T shift, bool log_scale, bool inverse) {
+  if (log_scale) return inverse ? T(0) : shift;
+  return inverse ? -shift : T(0);
+}
+
+// The gradients of scale and shift from sum_g = sum(grad_y), sum_gy = sum(grad_y * (y - actnorm_offset)) over batch and
+// pixels, and grad_l = pixels * sum(grad_logdet).
 template <class T>
 struct ActNormGrad {
   T scale, shift;
 
-  FLOWKIT_HD ActNormGrad(T s, T t, T sum_g, T sum_gy, T grad_l, bool log_scale, bool inverse) {
-    if (log_scale && !inverse) {
-      scale = sum_gy - t * sum_g + grad_l;
-      shift = sum_g;
-    } else if (log_scale) {
-      scale = -sum_gy - grad_l;
-      shift = -sum_g * exp(-s);
-    } else if (!inverse) {
-      scale = (sum_gy + grad_l) / s;
-      shift = sum_g * s;
-    } else {
-      scale = -(sum_gy + t * sum_g + grad_l) / s;
-      shift = -sum_g;
-    }
+  FLOWKIT_HD ActNormGrad(T s, T sum_g, T sum_gy, T grad_l, bool log_scale, bool inverse) {
+    const T total = inverse ? -(sum_gy + grad_l) : sum_gy + grad_l;
+    scale = log_scale ? total : total / s;
+    if (log_scale)
+      shift = inverse ? -sum_g * exp(-s) : sum_g;
+    else
+      shift = inverse ? -sum_g : sum_g * s;
   }
 };
 

@@ -1,0 +1,69 @@
+// Chooses at run time among the builds of the CPU kernels for different instruction sets.
+#include "dispatch.h"
+
+#include "../launch.h"
+#define FLOWKIT_ISA generic
+#include "simd.h"
+
+#define FLOWKIT_DECLARE(isa)                           \
+  namespace flowkit::cpu::isa {                        \
+  void coupling(const CouplingForward&);               \
+  void coupling_backward(const CouplingBackward&);     \
+  void actnorm(const ActNormForward&);                 \
+  void actnorm_backward(const ActNormBackward&);       \
+  void leaky_relu(const LeakyReluForward&);            \
+  void leaky_relu_backward(const LeakyReluBackward&);  \
+  void permute(const Permute&);                        \
+  void linear(const Linear&);                          \
+  }
+
+FLOWKIT_DECLARE(generic)
+#ifdef FLOWKIT_X86
+FLOWKIT_DECLARE(avx2)
+FLOWKIT_DECLARE(avx512)
+#endif
+
+namespace flowkit::cpu {
+
+Capability capability() {
+#ifdef FLOWKIT_X86
+  static const Capability found = [] {
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+      return Capability::avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+      return Capability::avx2;
+    return Capability::generic;
+  }();
+  return found;
+#else
+  return Capability::generic;
+#endif
+}
+
+int64_t partial_size(const Shape& shape) { return shape.batch * generic::Units(shape).per_sample; }
+
+int64_t actnorm_partial_size(const Shape& shape) { return partial_size(shape) * 2 * shape.channels; }
+
+#ifdef FLOWKIT_X86
+#define FLOWKIT_CALL(name, argument)                          \
+  switch (capability()) {                                     \
+    case Capability::avx512: return avx512::name(argument);   \
+    case Capability::avx2: return avx2::name(argument);       \
+    case Capability::generic: return generic::name(argument); \
+  }
+#else
+#define FLOWKIT_CALL(name, argument) return generic::name(argument);
+#endif
+
+void coupling(const CouplingForward& a) { FLOWKIT_CALL(coupling, a) }
+void coupling_backward(const CouplingBackward& a) { FLOWKIT_CALL(coupling_backward, a) }
+void actnorm(const ActNormForward& a) { FLOWKIT_CALL(actnorm, a) }
+void actnorm_backward(const ActNormBackward& a) { FLOWKIT_CALL(actnorm_backward, a) }
+void leaky_relu(const LeakyReluForward& a) { FLOWKIT_CALL(leaky_relu, a) }
+void leaky_relu_backward(const LeakyReluBackward& a) { FLOWKIT_CALL(leaky_relu_backward, a) }
+void permute(const Permute& a) { FLOWKIT_CALL(permute, a) }
+void linear(const Linear& a) { FLOWKIT_CALL(linear, a) }
+
+}  // namespace flowkit::cpu
