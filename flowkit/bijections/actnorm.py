@@ -1,0 +1,92 @@
+"""ActNorm: one scale and one shift a channel, set by the first batch."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from flowkit import ops
+from flowkit.bijections.base import Bijection
+
+
+class ActNorm(Bijection):
+    """Activation normalisation with data-dependent initialisation (Glow, arXiv 1807.03039, section 3.1).
+
+    ``y = x * exp(scale) + shift``, or ``y = scale * (x + shift)`` with ``log_scale=False``. The first ``forward`` in
+    training mode sets both so that y has zero mean and unit variance in each channel over the batch and all pixels, of
+    all ranks when ``torch.distributed`` is initialised. In evaluation mode an uninitialised layer is the identity.
+
+    Arguments:
+        channels: C.
+        log_scale: whether ``scale`` holds the logarithm.
+        eps: added to the standard deviation; a channel that varies by less keeps its scale.
+
+    ``initialized`` is a buffer: a loaded layer is never initialised again. Run one batch before ``torch.compile``.
+
+    Raises:
+        RuntimeError: ``inverse`` in training mode before the initialisation.
+    """
+
+    in_place = True
+
+    def __init__(self, channels: int, log_scale: bool = True, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.channels, self.log_scale, self.eps = channels, log_scale, eps
+        self.scale = nn.Parameter(torch.zeros(channels) if log_scale else torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("initialized", torch.tensor(False))
+        self._ready = False  # mirror of the buffer, so that no forward waits for the device
+
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """y (B, C, *spatial) and its log-det (B,)."""
+        if self.training and not self._is_ready():
+            self._initialise(x)
+        return ops.actnorm(x, self.scale, self.shift, log_scale=self.log_scale, out=out)
+
+    def inverse(
+        self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, C, *spatial) and its log-det (B,)."""
+        if self.training and not self._is_ready():
+            raise RuntimeError(
+                "ActNorm.inverse in training mode before its initialisation: run forward first, or eval()"
+            )
+        return ops.actnorm_inverse(y, self.scale, self.shift, log_scale=self.log_scale, out=out)
+
+    def _is_ready(self) -> bool:
+        if not self._ready:
+            self._ready = bool(self.initialized)
+        return self._ready
+
+    @torch.no_grad()
+    def _initialise(self, x: Tensor) -> None:
+        values = x.detach().double().transpose(0, 1).flatten(1)
+        count, total = _sum_over_ranks(values.new_full((1,), values.shape[1]), values.sum(1))
+        if count.item() == 0:
+            return
+        mean = total / count
+        (squares,) = _sum_over_ranks((values - mean[:, None]).square().sum(1))
+        std = (squares / (count - 1).clamp(min=1)).sqrt()
+        scale = torch.where(std > self.eps, 1 / (std + self.eps), 1.0)
+        self.scale.copy_(scale.log() if self.log_scale else scale)
+        self.shift.copy_(-mean * scale if self.log_scale else -mean)
+        self.initialized.fill_(True)
+        self._ready = True
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._ready = not self.initialized.is_meta and bool(self.initialized)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}" + ("" if self.log_scale else ", log_scale=False")
+
+
+def _sum_over_ranks(*values: Tensor) -> tuple[Tensor, ...]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return values
+    packed = torch.cat(values)
+    dist.all_reduce(packed)
+    return packed.split([v.numel() for v in values])

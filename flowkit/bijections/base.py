@@ -1,0 +1,134 @@
+"""The base class of every invertible layer: the two-method contract and the argument checks, in one place."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Bijection(nn.Module):
+    """An invertible map with an exact log-determinant in both directions.
+
+    A subclass defines ``forward(x, condition=None)`` and ``inverse(y, condition=None)``, each returning the mapped
+    tensor and the log|det| of the Jacobian of the direction called, of shape (B,), in float32 (float64 for float64
+    inputs). No state is kept between calls. The arguments of both methods are checked here before the subclass sees
+    them; a layer that has no use for the condition ignores it.
+
+    Class facts, which a subclass may set on the class or in its constructor:
+        channels: number of channels it takes, None for any.
+        condition_channels: number of channels of the condition it takes, 0 for none.
+        in_place: whether both methods take a keyword ``out`` (:class:`flowkit.ops.Workspace` or None) and add their
+            log-det to it.
+
+    Raises:
+        ValueError: x that is not (B, C, *spatial) with 0 to 3 spatial dimensions, not floating-point, on another device
+            than the layer, or of a wrong number of channels; a condition that is missing or does not fit x. At
+            ``load_state_dict``: a value that is not finite.
+    """
+
+    channels: int | None = None
+    condition_channels: int = 0
+    in_place: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for method, argument in (("forward", "x"), ("inverse", "y")):
+            if method in cls.__dict__:
+                setattr(cls, method, _checked(cls.__dict__[method], argument))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: y and log|det dy/dx|."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def inverse(self, y: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: x and log|det dx/dy|."""
+        raise NotImplementedError(f"{type(self).__name__} defines no inverse")
+
+    def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of y, without the batch, for x of ``input_shape`` (C, *spatial); ValueError if it does not fit."""
+        self._check_channels(input_shape[0], "x")
+        return tuple(input_shape)
+
+    def input_shape(self, output_shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of x, without the batch, for y of ``output_shape`` (C, *spatial); ValueError if it does not fit."""
+        self._check_channels(output_shape[0], "y")
+        return tuple(output_shape)
+
+    def check(self, x: Tensor, condition: Tensor | None, argument: str) -> None:
+        """Raises ValueError unless ``x`` and ``condition`` fit this layer; ``argument`` is what x is called."""
+        if not x.is_floating_point():
+            raise self._wrong(argument, "a floating-point tensor", x.dtype, f"use {argument}.float()")
+        if not 2 <= x.ndim <= 5:
+            raise self._wrong(argument, "shape (B, C, *spatial) with 0 to 3 spatial dimensions", tuple(x.shape))
+        self._check_channels(x.shape[1], argument)
+        own = _first_tensor(self)
+        if own is not None and own.device != x.device:
+            raise self._wrong(argument, f"a tensor on the layer's device {own.device}", f"one on {x.device}")
+        if self.condition_channels:
+            self._check_condition(x, condition, argument)
+
+    def check_loaded(self, name: str, value: Tensor) -> None:
+        """Raises ValueError if ``value``, about to be loaded under the key ``name`` of this layer, breaks it."""
+
+    def _check_channels(self, channels: int, argument: str) -> None:
+        if self.channels is not None and channels != self.channels:
+            raise self._wrong(argument, f"{self.channels} channels", channels)
+
+    def _check_condition(self, x: Tensor, condition: Tensor | None, argument: str) -> None:
+        batch, *spatial = x.shape[0], *x.shape[2:]
+        vector = (batch, self.condition_channels)
+        expected = f"shape {vector}" + (f" or {(*vector, *spatial)}" if spatial else "")
+        if condition is None:
+            raise self._wrong("condition", expected, "none")
+        if not condition.is_floating_point():
+            raise self._wrong("condition", "a floating-point tensor", condition.dtype, "use condition.float()")
+        if tuple(condition.shape) not in (vector, (*vector, *spatial)):
+            raise self._wrong("condition", f"{expected} for {argument} {tuple(x.shape)}", tuple(condition.shape))
+        if condition.device != x.device:
+            raise self._wrong("condition", f"a tensor on {x.device}, like {argument}", f"one on {condition.device}")
+
+    def _wrong(self, argument: str, expected: str, given: object, advice: str = "") -> ValueError:
+        hint = advice and f"; {advice}"
+        return ValueError(f"{type(self).__name__}: {argument}: expected {expected}, got {given}{hint}")
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        for key, value in state_dict.items():
+            if key.startswith(prefix) and isinstance(value, Tensor) and not value.is_meta:
+                if value.is_floating_point() and not bool(value.isfinite().all()):
+                    bad = f"{int((~value.isfinite()).sum())} of {value.numel()} that are not"
+                    raise self._wrong(f"state dict entry '{key}'", "finite values", bad)
+                self.check_loaded(key.removeprefix(prefix), value)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def batch_logdet(x: Tensor, logdet: Tensor | float) -> Tensor:
+    """A log-det that is the same for every sample of ``x``, as a tensor (B,) of the accumulator's type."""
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return torch.zeros(x.shape[0], dtype=dtype, device=x.device) + logdet
+
+
+def pixels(x: Tensor) -> int:
+    """Number of spatial positions of ``x`` (B, C, *spatial)."""
+    return x.shape[2:].numel()
+
+
+def _checked(method: Callable[..., Any], argument: str) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Bijection, x: Tensor, condition: Tensor | None = None, **options: Any) -> Any:
+        self.check(x, condition, argument)
+        return method(self, x, condition, **options)
+
+    return call
+
+
+def _first_tensor(module: nn.Module) -> Tensor | None:
+    for tensor in (*module._parameters.values(), *module._buffers.values()):
+        if tensor is not None:
+            return tensor
+    for child in module._modules.values():
+        tensor = None if child is None else _first_tensor(child)
+        if tensor is not None:
+            return tensor
+    return None

@@ -1,0 +1,195 @@
+"""Affine and additive couplings: one part of the channels drives an elementwise map of the other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowkit import ops
+from flowkit.bijections.base import Bijection
+from flowkit.bijections.permutation import check_permutation, swap
+from flowkit.ops.affine import CLAMPS, LAYOUTS
+
+Factory = Callable[[int, int], nn.Module]
+
+
+class _Coupling(Bijection):
+    """What couplings share: the two parts, the conditioner networks and the permutation that follows."""
+
+    in_place = True
+    _outputs = 1  # numbers that the conditioner gives for each transformed channel
+
+    def __init__(
+        self,
+        channels: int,
+        net: Factory | tuple[Factory, ...],
+        *,
+        condition: int = 0,
+        split: int | None = None,
+        transform_first: bool = False,
+        permutation: str | Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels, self.condition_channels, self.transform_first = channels, condition, transform_first
+        self.split = channels // 2 if split is None else split
+        if not 0 <= self.split < channels or self.split + condition == 0:
+            raise self._wrong("split", f"{int(condition == 0)} to {channels - 1} passive channels", self.split)
+        moved = channels - self.split
+        self._begin, start = (0, moved) if transform_first else (self.split, 0)
+        self._passive = (start, self.split)
+        inputs = self.split + condition
+        if not isinstance(net, tuple):
+            self.net = net(inputs, self._outputs * moved)
+        elif len(net) == 2 == self._outputs:
+            self.scale_net, self.shift_net = net[0](inputs, moved), net[1](inputs, moved)
+        else:
+            raise self._wrong("net", "a factory" + " or a pair of them" * (self._outputs == 2), f"{len(net)} factories")
+        drawn = isinstance(permutation, Tensor)
+        self.register_buffer("permutation", self._as_permutation(permutation), persistent=drawn)
+        self._locate_passive()
+
+    def _as_permutation(self, permutation: str | Tensor | None) -> Tensor | None:
+        if permutation is None:
+            return None
+        if isinstance(permutation, Tensor):
+            self.check_loaded("permutation", permutation)
+            return permutation.long()
+        if permutation == "swap":
+            return swap(self.channels or 0, self._passive[0] or self.split)
+        if permutation == "flip":
+            return torch.arange(self.channels or 0).flip(0)
+        raise self._wrong("permutation", "None, 'swap', 'flip' or a tensor", repr(permutation))
+
+    def check_loaded(self, name: str, value: Tensor) -> None:
+        if name == "permutation":
+            check_permutation(type(self).__name__, value)
+            self._check_channels(len(value), name)
+
+    def _locate_passive(self) -> None:
+        """Keeps where the passive channels lie after the permutation."""
+        found = None
+        if self.permutation is not None:
+            found = self.permutation.argsort().narrow(0, *self._passive)
+        self.register_buffer("_permuted", found, persistent=False)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._locate_passive()
+
+    def _conditioner(self, x: Tensor, condition: Tensor | None, inverse: bool) -> tuple[Tensor, ...]:
+        """The networks' outputs for x (before the permutation) or, with ``inverse``, for y (after it)."""
+        if inverse and self._permuted is not None:
+            given = x.index_select(1, self._permuted)
+        else:
+            given = x.narrow(1, *self._passive)
+        if condition is not None and self.condition_channels:
+            while condition.ndim < x.ndim:
+                condition = condition.unsqueeze(-1)
+            condition = condition.to(x.dtype).expand(-1, -1, *x.shape[2:])
+            given = torch.cat([given, condition], 1)
+        if "net" in self._modules:
+            return (self.net(given),)
+        return self.scale_net(given), self.shift_net(given)
+
+    def extra_repr(self) -> str:
+        shown = [f"{self.channels}"]
+        shown += [f"condition={self.condition_channels}"] * (self.condition_channels > 0)
+        shown += [f"split={self.split}"] * (self.split != (self.channels or 0) // 2)
+        shown += ["transform_first=True"] * self.transform_first
+        return ", ".join(shown)
+
+
+class AffineCoupling(_Coupling):
+    """Affine coupling (Real NVP, arXiv 1605.08803, eq. 4-5) with any conditioner, clamp and split.
+
+    The transformed channels become ``x * exp(l(u)) + t`` with (u, t) = net(passive channels, condition); then, in the
+    same pass over memory, all channels are permuted.
+
+    Arguments:
+        channels: C of x (B, C, *spatial).
+        net: ``net(in_channels, out_channels) -> nn.Module``, as :mod:`flowkit.nets` makes them, giving u and t; or a
+            pair (scale net, shift net) of networks on the same input, as in Net2Net (arXiv 2005.13580).
+        condition: channels K of the condition, (B, K) (spread over all pixels) or (B, K, *spatial).
+        split: number of passive channels, default C // 2; 0 leaves all to the condition.
+        transform_first: whether the first channels are transformed and the last ones passive.
+        clamp, bound, gain, layout: see :func:`flowkit.ops.affine_coupling`.
+        permutation: what follows: "swap" (the two parts change places), "flip" (reverse order), or a tensor (C,), which
+            the state dict keeps.
+
+    Raises:
+        ValueError: an option that does not exist, or a split that leaves nothing to one side.
+    """
+
+    _outputs = 2
+
+    def __init__(
+        self,
+        channels: int,
+        net: Factory | tuple[Factory, ...],
+        *,
+        condition: int = 0,
+        split: int | None = None,
+        transform_first: bool = False,
+        clamp: str = "tanh",
+        bound: float | None = None,
+        gain: float = 1.0,
+        layout: str = "scale_shift",
+        permutation: str | Tensor | None = None,
+    ) -> None:
+        super().__init__(
+            channels, net, condition=condition, split=split, transform_first=transform_first, permutation=permutation
+        )
+        if clamp not in CLAMPS:
+            raise self._wrong("clamp", f"one of {', '.join(CLAMPS)}", repr(clamp))
+        if layout not in LAYOUTS:
+            raise self._wrong("layout", f"one of {', '.join(LAYOUTS)}", repr(layout))
+        self.clamp, self.bound, self.gain, self.layout = clamp, bound, gain, layout
+
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """y (B, C, *spatial) and its log-det (B,)."""
+        params = self._conditioner(x, condition, inverse=False)
+        return ops.affine_coupling(x, *params, **self._options(), out=out)
+
+    def inverse(
+        self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, C, *spatial) and its log-det (B,)."""
+        params = self._conditioner(y, condition, inverse=True)
+        return ops.affine_coupling_inverse(y, *params, **self._options(), out=out)
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "begin": self._begin,
+            "clamp": self.clamp,
+            "bound": self.bound,
+            "gain": self.gain,
+            "layout": self.layout,
+            "permutation": self.permutation,
+        }
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, clamp={self.clamp!r}"
+
+
+class AdditiveCoupling(_Coupling):
+    """Additive coupling (NICE, arXiv 1410.8516): the transformed channels become ``x + net(passive, condition)``.
+
+    Arguments: as :class:`AffineCoupling`, without clamp and layout; ``net`` is one factory. The log-det is zero.
+    """
+
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """y (B, C, *spatial) and a log-det of zeros (B,)."""
+        (shift,) = self._conditioner(x, condition, inverse=False)
+        return ops.additive_coupling(x, shift, begin=self._begin, permutation=self.permutation, out=out)
+
+    def inverse(
+        self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, C, *spatial) and a log-det of zeros (B,)."""
+        (shift,) = self._conditioner(y, condition, inverse=True)
+        return ops.additive_coupling_inverse(y, shift, begin=self._begin, permutation=self.permutation, out=out)

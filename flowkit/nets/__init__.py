@@ -1,0 +1,24 @@
+"""Conditioner networks, and recipes for them: ``mlp(hidden=64)(in_channels, out_channels)``."""
+
+from flowkit.nets.convnet import ConvNet
+from flowkit.nets.mlp import MLP, ResidualMLP
+from flowkit.nets.parts import ACTIVATIONS
+from flowkit.nets.recipe import KINDS, Recipe, make, register
+
+mlp = register("mlp", MLP)
+residual_mlp = register("residual_mlp", ResidualMLP)
+convnet = register("convnet", ConvNet)
+
+__all__ = [
+    "ACTIVATIONS",
+    "KINDS",
+    "MLP",
+    "ConvNet",
+    "Recipe",
+    "ResidualMLP",
+    "convnet",
+    "make",
+    "mlp",
+    "register",
+    "residual_mlp",
+]

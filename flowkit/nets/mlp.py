@@ -1,0 +1,88 @@
+"""Fully connected conditioners; on images they act on each pixel, like 1x1 convolutions."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from flowkit.nets.parts import hidden_block, last_layers
+
+
+class _PerPixel(nn.Module):
+    """Runs ``main``, which maps the last dimension, over the channels of (B, C, *spatial)."""
+
+    main: nn.Sequential
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, *spatial) -> (B, out_channels, *spatial)."""
+        return self.main(x) if x.ndim == 2 else self.main(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class MLP(_PerPixel):
+    """Linear, activation, then ``depth`` times (linear, activation), then linear.
+
+    Arguments:
+        hidden: width of every hidden layer, or the widths one by one (then ``depth`` has no say).
+        depth: number of hidden-to-hidden layers, counted as in Net2Net (arXiv 2005.13580): depth + 2 linear layers.
+        activation: one of ``flowkit.nets.ACTIVATIONS``.
+        norm: None, "actnorm" or "weight" (weight normalisation), in every hidden layer.
+        zero_last: whether the last layer starts at zero, so that a coupling starts as the identity.
+        tanh_last: whether a tanh ends the network.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden: int | Sequence[int] = 256,
+        depth: int = 2,
+        activation: str = "leaky_relu",
+        norm: str | None = None,
+        zero_last: bool = False,
+        tanh_last: bool = False,
+    ) -> None:
+        super().__init__()
+        hidden_widths = [hidden] * (depth + 1) if isinstance(hidden, int) else list(hidden)
+        widths = [in_channels, *hidden_widths]
+        blocks: list[nn.Module] = []
+        for a, b in zip(widths[:-1], widths[1:], strict=True):
+            blocks += hidden_block(nn.Linear(a, b), b, activation, norm)
+        self.main = nn.Sequential(*blocks, *last_layers(nn.Linear(widths[-1], out_channels), zero_last, tanh_last))
+
+
+class ResidualBlock(nn.Module):
+    """``x + branch(x)``."""
+
+    def __init__(self, *branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(*branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as x."""
+        return x + self.branch(x)
+
+
+class ResidualMLP(_PerPixel):
+    """Linear, then ``depth`` residual blocks of two hidden layers, then linear.
+
+    Arguments: as :class:`MLP`, with one ``hidden`` width and ``depth`` blocks.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden: int = 256,
+        depth: int = 2,
+        activation: str = "relu",
+        norm: str | None = None,
+        zero_last: bool = False,
+        tanh_last: bool = False,
+    ) -> None:
+        super().__init__()
+
+        def block() -> nn.Module:
+            first = hidden_block(nn.Linear(hidden, hidden), hidden, activation, norm)
+            return ResidualBlock(*first, nn.Linear(hidden, hidden))
+
+        last = last_layers(nn.Linear(hidden, out_channels), zero_last, tanh_last)
+        self.main = nn.Sequential(nn.Linear(in_channels, hidden), *[block() for _ in range(depth)], *last)

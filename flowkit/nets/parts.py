@@ -1,0 +1,85 @@
+"""Parts that the conditioner networks share: activations, normalisations, weight-normalised layers."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from flowkit.bijections.actnorm import ActNorm
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,  # slope 0.01
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+NORMS = (None, "actnorm", "weight")
+_CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class ChannelNorm(nn.Module):
+    """:class:`flowkit.bijections.ActNorm` as an ordinary normalisation, without its log-det."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ActNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *spatial) to the same shape."""
+        return self.norm(x)[0]
+
+
+class WeightNorm(nn.Module):
+    """A linear or convolution layer with weight ``gain * v / |v|`` per output (Salimans & Kingma, arXiv 1602.07868).
+
+    Unlike torch's parametrization it can be pickled. Starts as the layer it is given; v is that layer's weight.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.gain = nn.Parameter(self._norm().detach())
+
+    def _norm(self) -> Tensor:
+        return torch.linalg.vector_norm(self.layer.weight.flatten(1), dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's own shapes."""
+        weight = self.layer.weight
+        scaled = weight * (self.gain / self._norm()).reshape(-1, *[1] * (weight.ndim - 1))
+        return torch.func.functional_call(self.layer, {"weight": scaled}, (x,))
+
+
+def activation(name: str) -> nn.Module:
+    """The activation called ``name``; ValueError for an unknown one."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]()
+
+
+def convolution(dims: int, in_channels: int, out_channels: int, kernel_size: int) -> nn.Module:
+    """A convolution that keeps the spatial size, over 1 to 3 spatial dimensions, with an odd kernel."""
+    if dims not in _CONVOLUTIONS:
+        raise ValueError(f"dims: expected 1, 2 or 3 spatial dimensions, got {dims}")
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size: expected an odd number, which keeps the spatial size, got {kernel_size}")
+    return _CONVOLUTIONS[dims](in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+
+
+def hidden_block(layer: nn.Module, width: int, act: str, norm: str | None) -> list[nn.Module]:
+    """``layer`` with its normalisation and activation."""
+    if norm not in NORMS:
+        raise ValueError(f"norm: expected None, 'actnorm' or 'weight', got {norm!r}")
+    layer = WeightNorm(layer) if norm == "weight" else layer
+    return [layer, *[ChannelNorm(width)] * (norm == "actnorm"), activation(act)]
+
+
+def last_layers(layer: nn.Module, zero: bool, tanh: bool) -> list[nn.Module]:
+    """The output layer, its weights and bias zero on request, and the tanh that may follow."""
+    if zero:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+    return [layer, *[nn.Tanh()] * tanh]
