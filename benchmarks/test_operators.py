@@ -12,12 +12,15 @@ from flowkit import ops
 from flowkit.bench.operators import OPERATORS, Operator, random
 from flowkit.bench.runner import backward_contender, forward_contender
 from flowkit.bench.suites import LARGE, MEDIUM
-from flowkit.bench.timing import Contender
+from flowkit.bench.timing import Contender, calling
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+NAMES = ("flowkit", "flowkit in place", "torch")
 
 
-def contenders(operator: Operator, direction: str, shape: tuple[int, ...], device: str) -> Iterator[tuple[str, Contender]]:
+def contenders(
+    operator: Operator, direction: str, shape: tuple[int, ...], device: str
+) -> Iterator[tuple[str, Contender]]:
     """Our call with a fresh output, our call into a workspace where there is one, and plain torch."""
     x = random(torch.empty(shape, device=device), shape[1])
     inputs = (x, *operator.operands(x))
@@ -26,8 +29,7 @@ def contenders(operator: Operator, direction: str, shape: tuple[int, ...], devic
     make = backward_contender if direction == "backward" else forward_contender
     yield "flowkit", make(ours, inputs)
     if direction != "backward":
-        workspace = ops.Workspace(x)
-        yield "flowkit in place", Contender(lambda _: ours(*inputs, out=workspace))
+        yield "flowkit in place", calling(ours, *inputs, out=ops.Workspace(x))
     yield "torch", make(lambda *tensors: operator.reference(*tensors, inverse=inverse), inputs)
 
 
@@ -37,8 +39,7 @@ def cases() -> Iterator[Any]:
         for shape in (MEDIUM, LARGE):
             for operator in OPERATORS:
                 for direction in operator.directions:
-                    names = ("flowkit", "torch") if direction == "backward" else ("flowkit", "flowkit in place", "torch")
-                    for name in names:
+                    for name in ("flowkit", "torch") if direction == "backward" else NAMES:
                         size = "x".join(map(str, shape))
                         group = f"{operator.name} {direction} {size} {device}"
                         yield pytest.param(operator, direction, shape, device, name, group, id=f"{group} {name}")

@@ -15,7 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flowkit", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="back ends, instruction set, CUDA architectures, versions")
-    cli.add_options(commands.add_parser("bench", help="time every operator beside plain torch", description=cli.__doc__))
+    bench = commands.add_parser("bench", help="time every operator beside plain torch", description=cli.__doc__)
+    cli.add_options(bench)
     options = parser.parse_args(arguments)
     if options.command == "info":
         print(describe())

@@ -19,29 +19,30 @@ def info() -> dict[str, Any]:
         - ``version``: of flowkit; ``torch``, ``python``: of what it runs on;
         - ``backends``: those that can run here, fastest first, out of "cuda", "cpu" and "reference" (plain torch);
         - ``reason``: why there is no compiled back end, empty if there is one;
-        - ``instruction_set``: what the CPU kernels chose at run time ("avx512", "avx2" or "default"), None without them;
+        - ``instruction_set``: what the CPU kernels chose at run time, "avx512", "avx2" or "default"; None without them;
         - ``cuda_architectures``: those that the CUDA kernels were compiled for, e.g. ``["80", "90", "90+PTX"]``;
         - ``gpu``: name of the first CUDA device, None if there is none.
     """
     from flowkit import __version__
 
-    compiled = _native._C if _native.available else None
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    backends = ["reference"]
-    if compiled is not None:
-        backends.insert(0, "cpu")
-        if compiled.has_cuda() and gpu is not None:
-            backends.insert(0, "cuda")
-    return {
+    facts: dict[str, Any] = {
         "version": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "backends": backends,
+        "backends": ["reference"],
         "reason": _native.reason,
-        "instruction_set": compiled.cpu_capability() if compiled is not None else None,
-        "cuda_architectures": list(compiled.cuda_architectures()) if compiled is not None else [],
-        "gpu": gpu,
+        "instruction_set": None,
+        "cuda_architectures": [],
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
     }
+    if _native.available:
+        from flowkit import _C
+
+        usable = [*(["cuda"] if _C.has_cuda() and facts["gpu"] else []), "cpu"]
+        facts["backends"] = [*usable, "reference"]
+        facts["instruction_set"] = _C.cpu_capability()
+        facts["cuda_architectures"] = list(_C.cuda_architectures())
+    return facts
 
 
 def describe() -> str:

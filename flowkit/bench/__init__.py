@@ -1,1 +1,1 @@
-"""Benchmark of every operator beside plain torch, torch.compile and a copy of the same bytes (`python -m flowkit bench`)."""
+"""Times every operator beside plain torch, torch.compile and a copy of as many bytes: `python -m flowkit bench`."""

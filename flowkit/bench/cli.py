@@ -46,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
     machine = report.machine(device)
     place = machine["gpu"] if device.type == "cuda" else f"{machine['cpu']}, {machine['threads']} threads"
     backends = ", ".join(machine["backends"])
-    print(f"{place}; torch {machine['torch']}; back ends {backends}; {machine['instruction_set'] or 'no native kernels'}\n")
+    instructions = machine["instruction_set"] or "no native kernels"
+    print(f"{place}; torch {machine['torch']}; back ends {backends}; {instructions}\n")
 
     rows: list[Row] = []
     notes: list[str] = []

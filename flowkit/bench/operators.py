@@ -22,8 +22,8 @@ SLOPE = 0.9
 class Operator:
     """One operator as a benchmark case.
 
-    ``operands(x)`` makes the other tensors. ``forward`` and ``inverse`` are our calls ``(x, *operands, out=)``, without an
-    inverse where the inverse is the same call; ``reference`` is the plain-torch formulation ``(x, *operands, inverse=)``.
+    ``operands(x)`` makes the other tensors. ``forward`` and ``inverse`` are our calls ``(x, *operands, out=)``, without
+    an inverse where that is the same call; ``reference`` is the plain-torch form ``(x, *operands, inverse=)``.
     ``backward_reads``: tensors of the size of x that a backward must read, the incoming gradient among them.
     """
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flowkit import bijections, ops
-from flowkit.bench.operators import OPERATORS
-from flowkit.bench.timing import Contender, interleave
+from flowkit.bench.operators import SLOPE, order, per_channel, random, rotation
+from flowkit.bench.timing import Contender, calling, interleave
 
 SHAPE = (2, 4)
 BATCH, CHANNELS, HIDDEN, STEPS = 64, 8, 32, 4  # the tiny flow
-SECONDS = 1.0  # of measuring, each table half
+SECONDS = 1.0  # of measuring, for the calls, and again for the training steps
 
 
 def conditioner(inputs: int, outputs: int) -> nn.Module:
@@ -30,35 +31,44 @@ def tiny_flow() -> nn.Module:
     return bijections.Compose(*layers)
 
 
-class PlainFlow(nn.Module):
-    """The same flow as one would write it in plain torch, with its parameters in the same order."""
+class PlainStep(nn.Module):
+    """Actnorm, affine coupling and flip as one would write them in plain torch."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps = nn.ModuleList()
-        for _ in range(STEPS):
-            step = nn.Module()
-            step.scale, step.shift = nn.Parameter(torch.zeros(CHANNELS)), nn.Parameter(torch.zeros(CHANNELS))
-            step.net = conditioner(CHANNELS // 2, CHANNELS)
-            self.steps.append(step)
+        self.scale, self.shift = nn.Parameter(torch.zeros(CHANNELS)), nn.Parameter(torch.zeros(CHANNELS))
+        self.net = conditioner(CHANNELS // 2, CHANNELS)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """z and log|det dz/dx| (B,)."""
-        logdet = x.new_zeros(x.size(0))
+        """y (B, C) and log|det dy/dx| (B,)."""
+        x = x * self.scale.exp() + self.shift
+        passive, active = x.chunk(2, 1)
+        scale, shift = self.net(passive).chunk(2, 1)
+        scale = torch.tanh(scale)
+        y = torch.cat([passive, active * scale.exp() + shift], 1).flip(1)
+        return y, self.scale.sum() + scale.sum(1)
+
+
+class PlainFlow(nn.Module):
+    """The same flow in plain torch, with its parameters in the same order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(PlainStep() for _ in range(STEPS))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """z (B, C) and log|det dz/dx| (B,)."""
+        total = x.new_zeros(x.size(0))
         for step in self.steps:
-            x = x * step.scale.exp() + step.shift
-            logdet = logdet + step.scale.sum()
-            passive, active = x.chunk(2, 1)
-            scale, shift = step.net(passive).chunk(2, 1)
-            scale = torch.tanh(scale)
-            x = torch.cat([passive, active * scale.exp() + shift], 1).flip(1)
-            logdet = logdet + scale.sum(1)
-        return x, logdet
+            x, logdet = step(x)
+            total = total + logdet
+        return x, total
 
 
 def training_step(flow: nn.Module, x: Tensor) -> Contender:
     """One step of maximum likelihood under a standard normal base."""
-    flow.to(x.device)(x)  # a first batch initialises actnorm
+    flow = flow.to(x.device)
+    flow(x)  # a first batch initialises actnorm
     optimizer = torch.optim.SGD(flow.parameters(), lr=1e-4)
 
     def step(_: object) -> None:
@@ -72,22 +82,26 @@ def training_step(flow: nn.Module, x: Tensor) -> Contender:
 
 
 def operator_calls(device: torch.device) -> dict[str, Contender]:
-    """Each operator once on a tiny tensor without autograd, fresh and into a workspace, and torch.add."""
+    """torch.add, and each operator on a tiny tensor without autograd: with a fresh output, and into a workspace."""
     x = torch.randn(SHAPE, device=device)
+    half = SHAPE[1] // 2
+    calls: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {
+        "affine_coupling": (ops.affine_coupling, (x, random(x, SHAPE[1])), {"begin": half}),
+        "additive_coupling": (ops.additive_coupling, (x, random(x, half)), {"begin": half}),
+        "actnorm": (ops.actnorm, (x, *per_channel(x)), {"log_scale": True}),
+        "channel_linear": (ops.channel_linear, (x, rotation(x)), {}),
+        "permute_channels": (ops.permute_channels, (x, order(x)), {}),
+        "leaky_relu": (ops.leaky_relu, (x, SLOPE), {}),
+    }
     workspace = ops.Workspace(x)
-    contenders = {"torch.add": Contender(lambda _: torch.add(x, x))}
-    for operator in OPERATORS:
-        if operator.name.startswith("affine_coupling_"):
-            continue
-        call, inputs = operator.forward, (x, *operator.operands(x))
-        contenders[operator.name] = Contender(lambda _, call=call, inputs=inputs: call(*inputs))
-        contenders[f"{operator.name}, out="] = Contender(
-            lambda _, call=call, inputs=inputs: call(*inputs, out=workspace)
-        )
+    contenders = {"torch.add": calling(torch.add, x, x)}
+    for name, (function, arguments, options) in calls.items():
+        contenders[name] = calling(function, *arguments, **options)
+        contenders[f"{name}, out="] = calling(function, *arguments, **options, out=workspace)
     return contenders
 
 
-def measure(device: torch.device, seconds: float = SECONDS) -> list[dict[str, Any]]:
+def measure(device: torch.device) -> list[dict[str, Any]]:
     """Rows ``{"case", "baseline", "ours_us", "baseline_us"}``: microseconds of a call of ours and of the baseline."""
     rows: list[dict[str, Any]] = []
 
@@ -95,14 +109,13 @@ def measure(device: torch.device, seconds: float = SECONDS) -> list[dict[str, An
         rows.append({"case": case, "baseline": baseline, "ours_us": ours_ms * 1e3, "baseline_us": baseline_ms * 1e3})
 
     with torch.no_grad():
-        times = interleave(operator_calls(device), seconds, device)
+        times = interleave(operator_calls(device), SECONDS, device)
     size = "x".join(map(str, SHAPE))
     for name, milliseconds in times.items():
         if name != "torch.add":
             add(f"{name} {size}", "torch.add", milliseconds, times["torch.add"])
     x = torch.randn(BATCH, CHANNELS, device=device)
-    times = interleave(
-        {"ours": training_step(tiny_flow(), x), "plain": training_step(PlainFlow(), x)}, seconds, device
-    )
+    steps = {"ours": training_step(tiny_flow(), x), "plain": training_step(PlainFlow(), x)}
+    times = interleave(steps, SECONDS, device)
     add(f"training step, {STEPS} steps of {BATCH}x{CHANNELS}", "plain torch flow", times["ours"], times["plain"])
     return rows

@@ -11,7 +11,7 @@ from torch import Tensor
 from flowkit import ops
 from flowkit.bench.operators import channels_last, random
 from flowkit.bench.suites import Case
-from flowkit.bench.timing import Contender, interleave
+from flowkit.bench.timing import Contender, calling, interleave
 
 Row = dict[str, Any]
 
@@ -23,7 +23,7 @@ def outputs(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def forward_contender(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Contender:
     """The function on the inputs, without autograd."""
-    return Contender(lambda _: function(*inputs))
+    return calling(function, *inputs)
 
 
 def backward_contender(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Contender:
@@ -47,7 +47,7 @@ def copy_contender(nbytes: int, device: torch.device) -> Contender:
     """Moves ``nbytes`` in all, half read and half written, into a buffer that is already there."""
     source = torch.ones(max(1, nbytes // 8), device=device)
     target = torch.empty_like(source).copy_(source)
-    return Contender(lambda _: target.copy_(source))
+    return calling(target.copy_, source)
 
 
 def compiled_contender(
@@ -92,8 +92,7 @@ def measure_direction(
         "copy": copy_contender(nbytes, x.device),
     }
     if direction != "backward":
-        workspace = ops.Workspace(x)
-        contenders["in_place"] = Contender(lambda _: ours(*inputs, out=workspace))
+        contenders["in_place"] = calling(ours, *inputs, out=ops.Workspace(x))
     if case.compiled:
         try:
             contenders["compile"] = compiled_contender(make, reference, inputs)

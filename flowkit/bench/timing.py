@@ -24,6 +24,11 @@ class Contender:
     prepare: Callable[[], Any] = lambda: None
 
 
+def calling(function: Callable[..., object], *arguments: Any, **options: Any) -> Contender:
+    """A call that needs no preparation."""
+    return Contender(lambda _: function(*arguments, **options))
+
+
 def sample(contender: Contender, repeats: int, device: torch.device) -> float:
     """Seconds a call, over ``repeats`` calls in a row."""
     states = [contender.prepare() for _ in range(repeats)]
