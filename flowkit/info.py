@@ -36,7 +36,7 @@ def info() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
     }
     if _native.available:
-        from flowkit import _C
+        import flowkit._C as _C
 
         usable = [*(["cuda"] if _C.has_cuda() and facts["gpu"] else []), "cpu"]
         facts["backends"] = [*usable, "reference"]
