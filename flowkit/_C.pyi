@@ -4,7 +4,7 @@ def version() -> str:
     """The version of flowkit that it was built from."""
 
 def cpu_capability() -> str:
-    """The instruction set that the CPU kernels use on this machine: "avx512", "avx2" or "default"."""
+    """The instruction set that the CPU kernels use on this machine: "avx512", "avx2" or "generic"."""
 
 def has_cuda() -> bool:
     """Whether the CUDA kernels were compiled in."""
