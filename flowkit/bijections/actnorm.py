@@ -29,6 +29,7 @@ class ActNorm(Bijection):
     """
 
     in_place = True
+    initialized: Tensor
 
     def __init__(self, channels: int, log_scale: bool = True, eps: float = 1e-6) -> None:
         super().__init__()
@@ -51,9 +52,7 @@ class ActNorm(Bijection):
     ) -> tuple[Tensor, Tensor]:
         """x (B, C, *spatial) and its log-det (B,)."""
         if self.training and not self._is_ready():
-            raise RuntimeError(
-                "ActNorm.inverse in training mode before its initialisation: run forward first, or eval()"
-            )
+            raise RuntimeError("ActNorm.inverse before the initialisation: run forward on a batch first, or eval()")
         return ops.actnorm_inverse(y, self.scale, self.shift, log_scale=self.log_scale, out=out)
 
     def _is_ready(self) -> bool:

@@ -1,6 +1,6 @@
 """Chains of bijections, and the inverse of one as a bijection."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -32,6 +32,8 @@ class Compose(Bijection):
         for name, layer in ({str(i): layer for i, layer in enumerate(layers)} | named).items():
             if not isinstance(layer, Bijection):
                 raise self._wrong(f"layer '{name}'", "a Bijection", type(layer).__name__)
+            if hasattr(self, name):
+                raise self._wrong("layer name", "one that Compose itself does not use", repr(name))
             self.add_module(name, layer)
 
     @property
@@ -58,7 +60,7 @@ class Compose(Bijection):
             out = ops.Workspace(x)
         total: Tensor | None = None
         for name, layer in reversed(self.layers.items()) if inverse else self.layers.items():
-            call = layer.inverse if inverse else layer
+            call: Callable[..., tuple[Tensor, Tensor]] = layer.inverse if inverse else layer
             try:
                 if out is None:
                     x, logdet = call(x, condition)

@@ -18,6 +18,8 @@ class _Coupling(Bijection):
     """What couplings share: the two parts, the conditioner networks and the permutation that follows."""
 
     in_place = True
+    permutation: Tensor | None
+    _permuted: Tensor | None
     _outputs = 1  # numbers that the conditioner gives for each transformed channel
 
     def __init__(

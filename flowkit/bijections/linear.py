@@ -1,5 +1,7 @@
 """Invertible linear maps over channels (1x1 convolutions of any rank) in four parameterisations."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +47,7 @@ class InvertibleLinear(Bijection):
             self._check_weight("weight", weight)
         dtype = torch.get_default_dtype() if weight is None else weight.dtype
         initial = random_rotation(channels) if weight is None else weight.detach().double()
-        self.matrix = _MATRICES[parameterization](initial).to(dtype)
+        self.matrix: Dense | SoftPermutation | LU | QR = _MATRICES[parameterization](initial).to(dtype)
         self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype)) if bias else None
 
     def forward(
@@ -124,6 +126,8 @@ class Dense(nn.Module):
 
 
 class SoftPermutation(nn.Module):
+    weight: Tensor
+
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
@@ -141,6 +145,8 @@ class SoftPermutation(nn.Module):
 class Triangular(nn.Module):
     """The upper factor that the LU and QR forms share."""
 
+    sign: Tensor
+
     def __init__(self, upper: Tensor) -> None:
         super().__init__()
         diagonal = upper.diagonal()
@@ -156,6 +162,8 @@ class Triangular(nn.Module):
 
 
 class LU(Triangular):
+    rows: Tensor
+
     def __init__(self, weight: Tensor) -> None:
         p, lower, upper = torch.linalg.lu(weight)
         super().__init__(upper)
@@ -196,4 +204,4 @@ def _rotation(reflections: Tensor) -> Tensor:
     return torch.linalg.householder_product(vectors, 2 / (1 + vectors.square().sum(0)))
 
 
-_MATRICES = {"dense": Dense, "lu": LU, "qr": QR, "soft_permutation": SoftPermutation}
+_MATRICES: dict[str, Any] = {"dense": Dense, "lu": LU, "qr": QR, "soft_permutation": SoftPermutation}

@@ -19,6 +19,7 @@ class Permutation(Bijection):
     """
 
     in_place = True
+    permutation: Tensor
 
     def __init__(self, permutation: Tensor, *, persistent: bool = True) -> None:
         super().__init__()

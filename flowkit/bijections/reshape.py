@@ -108,8 +108,9 @@ class Haar(Squeeze):
 
     def _butterfly(self, y: Tensor, scale: float) -> Tensor:
         """Sums and differences over each bit of the pixel (or band) index: a symmetric orthogonal matrix."""
+        self.input_shape(y.shape[1:])
         rank = y.ndim - 2
-        channels, first = (-1, 2) if self.order == "channel" else (y.shape[1] >> rank, 1)
+        channels, first = y.shape[1] >> rank, 2 if self.order == "channel" else 1
         sizes = [channels, *[2] * rank] if self.order == "channel" else [*[2] * rank, channels]
         bits = y.reshape(y.shape[0], *sizes, *y.shape[2:])
         for d in range(first, first + rank):
