@@ -1,0 +1,107 @@
+"""Every layer with its input shapes: add a name here and the layer is tested for all that a bijection promises."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from flowkit import nets
+from flowkit.bijections import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    Bijection,
+    Compose,
+    Flip,
+    Haar,
+    Inverse,
+    InvertibleConv1x1,
+    InvertibleLinear,
+    LeakyReLU,
+    MultiScale,
+    Permutation,
+    Shuffle,
+    Squeeze,
+    Swap,
+    Unsqueeze,
+)
+
+
+class Case(NamedTuple):
+    """A layer to test: its constructor, the shapes of x it takes (no batch), the shape of the condition (no batch)."""
+
+    name: str
+    make: Callable[[], Bijection]
+    shapes: tuple[tuple[int, ...], ...]
+    condition: tuple[int, ...] | None = None
+
+
+MLP = nets.mlp(hidden=8, depth=1, activation="tanh")
+PAIR = (nets.mlp(hidden=8, depth=0, activation="tanh", tanh_last=True), nets.mlp(hidden=8, depth=0, activation="silu"))
+CONV = nets.convnet(hidden=6, activation="elu")
+VECTOR, IMAGE, ANY = ((4,),), ((4, 2, 3),), ((4,), (4, 3), (4, 2, 3), (4, 2, 1, 2))
+
+
+def _glow() -> Compose:
+    """Two scales of Glow with a condition, named as a graph would name them."""
+
+    def step(channels: int) -> list[Bijection]:
+        coupling = AffineCoupling(channels, CONV, condition=2, permutation="swap", clamp="sigmoid", bound=0.1)
+        return [ActNorm(channels), InvertibleConv1x1(channels, parameterization="lu"), coupling]
+
+    coarse = Compose(Squeeze(), *step(8), Unsqueeze())
+    return Compose(squeeze=Squeeze(), fine=Compose(*step(4)), coarse=MultiScale(4, coarse), unsqueeze=Unsqueeze())
+
+
+def _linear(parameterization: str) -> Callable[[], Bijection]:
+    def make() -> Bijection:
+        return InvertibleLinear(4, parameterization=parameterization, bias=True)
+
+    return make
+
+
+def _affine(**options: object) -> Callable[[], Bijection]:
+    return lambda: AffineCoupling(4, MLP, **options)  # type: ignore[arg-type]
+
+
+def _clamped(clamp: str, layout: str, **options: float) -> Case:
+    return Case(f"affine_{clamp}_{layout}", _affine(clamp=clamp, layout=layout, **options), VECTOR + IMAGE)
+
+
+CASES = [
+    Case("actnorm", lambda: ActNorm(4), ANY),
+    Case("actnorm_scale", lambda: ActNorm(4, log_scale=False), ANY),
+    Case("leaky_relu", lambda: LeakyReLU(0.6), ANY),
+    Case("permutation", lambda: Permutation(torch.tensor([2, 0, 3, 1])), ANY),
+    Case("shuffle", lambda: Shuffle(5, seed=3), ((5,), (5, 2, 2))),
+    Case("swap", lambda: Swap(5), ((5,), (5, 2, 2))),
+    Case("flip", lambda: Flip(4), ANY),
+    _clamped("none", "scale_shift", gain=0.1),
+    _clamped("tanh", "shift_scale", bound=2.0, gain=0.5),
+    _clamped("atan", "scale_shift_interleaved"),
+    _clamped("sigmoid", "shift_scale_interleaved", bound=1e-3),
+    Case("affine_any_rank", _affine(permutation="flip"), ANY),
+    Case("affine_odd_first", lambda: AffineCoupling(5, MLP, transform_first=True, permutation="swap"), ((5,), (5, 2))),
+    Case("affine_split", _affine(split=1, permutation=torch.tensor([1, 3, 0, 2])), VECTOR + IMAGE),
+    Case("affine_pair", lambda: AffineCoupling(4, PAIR, condition=3, permutation="swap"), VECTOR + IMAGE, (3,)),
+    Case("affine_condition_only", _affine(split=0, condition=3), VECTOR + IMAGE, (3,)),
+    Case("affine_vector_on_image", lambda: AffineCoupling(4, CONV, condition=3), IMAGE, (3,)),
+    Case("affine_image_on_image", lambda: AffineCoupling(4, CONV, condition=3), IMAGE, (3, 2, 3)),
+    Case("additive", lambda: AdditiveCoupling(4, MLP, permutation="swap"), ANY),
+    Case("additive_first", lambda: AdditiveCoupling(5, MLP, condition=2, transform_first=True), ((5,), (5, 2)), (2,)),
+    Case("linear_dense", _linear("dense"), ANY),
+    Case("linear_lu", _linear("lu"), ANY),
+    Case("linear_qr", _linear("qr"), ANY),
+    Case("linear_soft_permutation", _linear("soft_permutation"), ANY),
+    Case("conv1x1", lambda: InvertibleConv1x1(4), IMAGE),
+    Case("squeeze", lambda: Squeeze(), ((1, 4), (2, 2, 4), (1, 2, 2, 4))),
+    Case("squeeze_space", lambda: Squeeze(3, order="space"), ((2, 3), (2, 3, 6))),
+    Case("unsqueeze", lambda: Unsqueeze(order="space"), ((4, 3), (8, 1, 2))),
+    Case("haar", lambda: Haar(), ((2, 4), (2, 2, 4), (1, 2, 2, 4))),
+    Case("haar_space", lambda: Haar(order="space", rebalance=0.5), ((3, 2, 4),)),
+    Case("multiscale", lambda: MultiScale(5, AffineCoupling(3, MLP, condition=2), keep=3), ((5,), (5, 2, 2)), (2,)),
+    Case("inverse", lambda: Inverse(AffineCoupling(4, MLP, condition=2)), VECTOR + IMAGE, (2,)),
+    Case("empty", lambda: Compose(), ANY),
+    Case("compose", lambda: Compose(ActNorm(4), LeakyReLU(), AffineCoupling(4, MLP), Shuffle(4), _linear("lu")()), ANY),
+    Case("glow", _glow, ((1, 4, 4),), (2,)),
+]
