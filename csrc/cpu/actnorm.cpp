@@ -64,20 +64,23 @@ void apply(const ActNormForward& n) {
 template <class T>
 void apply_backward(const ActNormBackward& n) {
   using C = Compute<T>;
-  const int64_t channels = n.shape.channels, per_sample = Units(n.shape).per_sample;
+  const int64_t channels = n.shape.channels;
+  const RowUnits units(n.shape);
   const Affine<C> affine(n);
   std::vector<C> offset(channels);
   for (int64_t c = 0; c < channels; ++c)
     offset[c] = math::actnorm_offset(get<C>(n.shift)[c], n.log_scale, n.inverse);
   auto* partial = static_cast<C*>(n.partial.data);
 
-  for_units(n.shape, [&](int64_t b, int64_t unit, int64_t first, int64_t last) {
+  const auto unit = [&](int64_t u) {
     Input<T> g_in, y_in;
     Output<T> x_out;
-    C* sum_g = partial + (b * per_sample + unit) * 2 * channels;
+    C* sum_g = partial + u * 2 * channels;
     C* sum_gy = sum_g + channels;
     std::fill(sum_g, sum_g + 2 * channels, C(0));
-    for (int64_t r = first; r < last; ++r) {
+    const int64_t last = std::min(units.total, (u + 1) * units.rows);
+    for (int64_t row = u * units.rows; row < last; ++row) {
+      const int64_t b = row / units.outer, r = row % units.outer;
       const bool pixels = n.shape.channels_last;
       const T* grad = pixels ? at<T>(n.grad_y, b, 0, r) : at<T>(n.grad_y, b, r);
       const T* y = pixels ? at<T>(n.y, b, 0, r) : at<T>(n.y, b, r);
@@ -114,12 +117,15 @@ void apply_backward(const ActNormBackward& n) {
         x_out.put(grad_x + i * xs, xs, m);
       }
     }
+  };
+  torch::stable::parallel_for(0, units.count, 2, [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) unit(u);
   });
 
   double grad_l = 0;
   for (int64_t b = 0; b < n.shape.batch; ++b) grad_l += get<C>(n.grad_logdet)[b];
   std::vector<double> sums(2 * channels);
-  for (int64_t u = 0; u < n.shape.batch * per_sample; ++u)
+  for (int64_t u = 0; u < units.count; ++u)
     for (int64_t c = 0; c < 2 * channels; ++c) sums[c] += partial[u * 2 * channels + c];
   for (int64_t c = 0; c < channels; ++c) {
     const math::ActNormGrad<double> g(

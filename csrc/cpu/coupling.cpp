@@ -99,7 +99,8 @@ class Kernel {
   }
 
  private:
-  double run(const T* x, int64_t xs, const T* u, int64_t us, const T* t, int64_t ts, T* y, int64_t ys, int64_t n) const {
+  __attribute__((noinline)) double run(
+      const T* x, int64_t xs, const T* u, int64_t us, const T* t, int64_t ts, T* y, int64_t ys, int64_t n) const {
     double logdet = 0;
     Input<T> x_in, u_in, t_in;
     Output<T> y_out;
@@ -119,7 +120,7 @@ class Kernel {
     return logdet;
   }
 
-  void run_backward(
+  __attribute__((noinline)) void run_backward(
       C grad_logdet, const T* grad, int64_t gs, const T* y, int64_t ys, int64_t b, int64_t channel, int64_t pixel,
       int64_t View::* inner, T* grad_x, int64_t xs, const CouplingBackward& a, int64_t n) const {
     const bool affine = c_.scale.data != nullptr;

@@ -44,7 +44,7 @@ Capability capability() {
 
 int64_t partial_size(const Shape& shape) { return shape.batch * generic::Units(shape).per_sample; }
 
-int64_t actnorm_partial_size(const Shape& shape) { return partial_size(shape) * 2 * shape.channels; }
+int64_t actnorm_partial_size(const Shape& shape) { return generic::RowUnits(shape).count * 2 * shape.channels; }
 
 #ifdef FLOWKIT_X86
 #define FLOWKIT_CALL(name, argument)                          \

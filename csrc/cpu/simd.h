@@ -16,6 +16,7 @@
 #endif
 
 #include "../launch.h"
+#include "../math/elementary.h"
 
 namespace flowkit::cpu::FLOWKIT_ISA {
 
@@ -47,9 +48,7 @@ void load(const T* from, int64_t stride, int64_t n, Compute<T>* to) {
 #endif
   if constexpr (std::is_same_v<T, BFloat16>) {
     if (stride == 1) {
-      const auto* p = reinterpret_cast<const uint16_t*>(from);
-      auto* q = reinterpret_cast<uint32_t*>(to);
-      for (int64_t i = 0; i < n; ++i) q[i] = static_cast<uint32_t>(p[i]) << 16;
+      for (int64_t i = 0; i < n; ++i) to[i] = math::bits<float>(static_cast<uint32_t>(from[i].x) << 16);
       return;
     }
   }
@@ -73,11 +72,10 @@ void store(const Compute<T>* from, int64_t n, T* to, int64_t stride) {
 #endif
   if constexpr (std::is_same_v<T, BFloat16>) {
     if (stride == 1) {  // round to nearest even; NaN stays NaN
-      const auto* p = reinterpret_cast<const uint32_t*>(from);
-      auto* q = reinterpret_cast<uint16_t*>(to);
       for (int64_t i = 0; i < n; ++i) {
-        const uint32_t rounded = (p[i] + 0x7fffu + ((p[i] >> 16) & 1u)) >> 16;
-        q[i] = static_cast<uint16_t>((p[i] & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+        const auto bits = math::bits<uint32_t>(from[i]);
+        const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+        to[i].x = static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
       }
       return;
     }
@@ -151,6 +149,19 @@ struct Units {
       : outer(s.channels_last ? s.pixels : s.channels), inner(s.channels_last ? s.channels : s.pixels) {
     rows = std::clamp<int64_t>(unit_elements / std::max<int64_t>(inner, 1), 1, std::max<int64_t>(outer, 1));
     per_sample = (outer + rows - 1) / rows;
+  }
+};
+
+// Work units of whole rows over all samples, for sums over the batch.
+struct RowUnits {
+  int64_t outer, rows, total, count;
+
+  explicit RowUnits(const Shape& s) {
+    const Units u(s);
+    outer = u.outer;
+    total = s.batch * outer;
+    rows = std::max<int64_t>(1, unit_elements / std::max<int64_t>(u.inner, 1));
+    count = (total + rows - 1) / rows;
   }
 };
 

@@ -17,8 +17,9 @@ def reference(x: Tensor, weight: Tensor) -> tuple[Tensor]:
 def backward_reference(grad_y: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and weight; differentiable, so it is also the double backward."""
     (grad_x,) = reference(grad_y, weight.mT)
-    grad_weight = torch.einsum("bis,bjs->ij", grad_y.reshape(*x.shape[:2], -1), x.reshape(*x.shape[:2], -1))
-    return grad_x, grad_weight
+    if x.dim() == 2:
+        return grad_x, grad_y.mT @ x
+    return grad_x, torch.einsum("bis,bjs->ij", grad_y.flatten(2), x.flatten(2))
 
 
 _operator = Operator("channel_linear", reference, backward_reference, tensors=2, logdet=False, keep_input=True)
