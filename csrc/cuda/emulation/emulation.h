@@ -88,6 +88,10 @@ T __shfl_sync(unsigned mask, T value, int source, const char* file = __builtin_F
   return flowkit::emulation::shuffle("__shfl_sync", mask, value, source % flowkit::emulation::warp_size, {file, line});
 }
 
+inline uint64_t __umul64hi(uint64_t a, uint64_t b) {
+  return static_cast<uint64_t>((static_cast<unsigned __int128>(a) * b) >> 64);
+}
+
 // Fibers never run at the same time, so a plain addition is atomic.
 template <class T>
 T atomicAdd(T* address, T value) {

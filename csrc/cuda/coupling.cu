@@ -1,0 +1,24 @@
+// Entry points of the couplings: choose the storage type. The kernels are compiled in coupling_<type>.cu.
+#include "logdet.cuh"
+#include "storage.cuh"
+
+namespace flowkit::cuda {
+
+template <class S>
+void launch_coupling(const CouplingForward&, Stream);
+template <class S>
+void launch_coupling_backward(const CouplingBackward&, Stream);
+
+int64_t partial_size(const Shape& shape) { return shape.batch * Walk::chunks_of(shape.channels * shape.pixels); }
+
+void coupling(const CouplingForward& c, Stream stream) {
+  if (c.shape.batch == 0) return;
+  dispatch(c.dtype, [&](auto s) { launch_coupling<decltype(s)>(c, stream); });
+}
+
+void coupling_backward(const CouplingBackward& c, Stream stream) {
+  if (c.shape.batch == 0) return;
+  dispatch(c.dtype, [&](auto s) { launch_coupling_backward<decltype(s)>(c, stream); });
+}
+
+}  // namespace flowkit::cuda

@@ -1,0 +1,9 @@
+// The couplings for float64 storage; one file a type, so that they compile side by side.
+#include "coupling.cuh"
+
+namespace flowkit::cuda {
+
+template void launch_coupling<double>(const CouplingForward&, Stream);
+template void launch_coupling_backward<double>(const CouplingBackward&, Stream);
+
+}  // namespace flowkit::cuda
