@@ -11,6 +11,9 @@ from flowkit.ops._layout import dense_strides, empty_output, is_channels_last, l
 from flowkit.ops.workspace import Workspace
 
 
+OPERATORS: dict[str, "Operator"] = {}
+
+
 class Operator:
     """One native operator in its three forms (functional, into buffers, backward) with its reference in plain torch.
 
@@ -36,6 +39,7 @@ class Operator:
     ) -> None:
         self.name, self.reference, self.backward_reference = name, reference, backward_reference
         self._tensors, self._logdet, self._keep_input = tensors, logdet, keep_input
+        OPERATORS[name] = self
         if _native.available:
             self._register()
 

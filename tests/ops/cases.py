@@ -1,0 +1,106 @@
+"""Random arguments for every operator, in the order of its native schema: the one list that the operator tests run over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import flowkit.ops  # noqa: F401, fills OPERATORS
+from flowkit.ops._layout import logdet_dtype
+from flowkit.ops._operator import OPERATORS, Operator
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+SHAPES = ((3, 7), (0, 4), (1, 2), (2, 6, 5), (2, 6, 3, 5), (1, 4, 2, 3, 2), (0, 4, 3, 3), (2, 5, 1, 1), (1, 8, 33, 31))
+
+
+@dataclass
+class Case:
+    """One call of one operator."""
+
+    operator: Operator
+    args: tuple[Any, ...]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return tuple(t for t in self.args if isinstance(t, Tensor))
+
+    def requires_grad(self) -> Case:
+        """The same call with every floating-point tensor a leaf that requires gradients."""
+        return Case(self.operator, tuple(leaf(a) if is_float(a) else a for a in self.args))
+
+    def to(self, dtype: torch.dtype) -> Case:
+        return Case(self.operator, tuple(a.to(dtype) if is_float(a) else a for a in self.args))
+
+
+def is_float(a: Any) -> bool:
+    return isinstance(a, Tensor) and a.is_floating_point()
+
+
+def leaf(t: Tensor) -> Tensor:
+    return t.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+
+
+def in_layout(t: Tensor, channels_last: bool) -> Tensor:
+    """The same values with channels last in memory, where there is space."""
+    if not channels_last or t.dim() < 3:
+        return t.contiguous()
+    return t.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def make_case(
+    name: str,
+    shape: tuple[int, ...] = (2, 6, 3, 5),
+    dtype: torch.dtype = torch.float64,
+    *,
+    channels_last: bool = False,
+    inverse: bool = False,
+    permuted: bool = True,
+    clamp: int = 1,
+    layout: int = 0,
+    separate: bool = False,
+    first: bool = False,
+    log_scale: bool = True,
+    seed: int = 0,
+) -> Case:
+    """Random arguments for operator ``name``."""
+    g = torch.Generator().manual_seed(seed)
+    batch, channels, *space = shape
+    moved = max(1, channels // 2)
+    begin = 0 if first else channels - moved
+    wide = logdet_dtype(dtype)
+
+    def randn(*size: int) -> Tensor:
+        return in_layout(torch.randn(size, generator=g, dtype=torch.float64).to(dtype), channels_last)
+
+    x = randn(*shape)
+    permutation = torch.randperm(channels, generator=g)
+    maybe = permutation if permuted else None
+    options: dict[str, tuple[Any, ...]] = {
+        "additive_coupling": (randn(batch, moved, *space), maybe, begin, inverse),
+        "leaky_relu": (0.7, inverse),
+        "permute_channels": (permutation, inverse),
+    }
+    if name in options:
+        return Case(OPERATORS[name], (x, *options[name]))
+    if name == "actnorm":
+        scale = 0.3 * torch.randn(channels, generator=g, dtype=wide) + (0 if log_scale else 1.5)
+        return Case(OPERATORS[name], (x, scale, torch.randn(channels, generator=g, dtype=wide), log_scale, inverse))
+    if name == "channel_linear":
+        weight = torch.linalg.qr(torch.randn(channels, channels, generator=g, dtype=torch.float64))[0]
+        return Case(OPERATORS[name], (x, weight.to(dtype)))
+    params = randn(batch, moved if separate else 2 * moved, *space)
+    shift = randn(batch, moved, *space) if separate else None
+    bound = 1e-3 if clamp == 3 else 1.3
+    return Case(OPERATORS[name], (x, params, shift, maybe, begin, layout, clamp, bound, 0.9, inverse))
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    """max|got - expected| / max(1, max|expected|)."""
+    if expected.numel() == 0:
+        return 0.0
+    expected = expected.double()
+    return float((got.double() - expected).abs().max() / expected.abs().max().clamp(min=1))
