@@ -1,10 +1,34 @@
-"""Models as data."""
+"""A model as data: built by functions of symbolic values, compared, written as YAML, drawn, and made into a module.
+
+>>> import torch
+>>> from flowkit import graph as g
+>>> def translator(dim, cond, depth=20, hidden=1024):
+...     x, c = g.input("x", dim), g.input("condition", cond)
+...     e = g.mlp(c, out=dim, hidden=[256, 256], name="embedder")
+...     def step(x, e):
+...         x = g.affine_coupling(g.actnorm(x), condition=e, net=g.nets.mlp(hidden=hidden), permutation="swap")
+...         x = g.affine_coupling(x, condition=e, net=g.nets.mlp(hidden=hidden))
+...         return g.shuffle(x)
+...     return g.graph(z=g.repeat(step, x, e, times=depth, name="flow"))
+>>> graph = translator(8, cond=5, depth=2, hidden=16)
+>>> graph == g.Graph.from_yaml(graph.to_yaml())         # print(graph) is a table, graph.draw("flow.svg") a picture
+True
+>>> net = graph.build().eval()                          # an nn.Module, and here a flowkit.bijections.Bijection
+>>> v, c = torch.randn(4, 8), torch.randn(4, 5)
+>>> z, logdet = net(x=v, condition=c)
+>>> torch.allclose(net.inverse(z=z, condition=c)[0], v, atol=1e-5)
+True
+
+Kinds: ``g.<kind>(values..., options...)`` for every kind in ``g.KINDS``; a user's own by ``@g.register("name")``. Graphs
+inside graphs: ``g.call(graph, x)``, ``g.repeat(step, x, times=n)``, ``g.residual(function, x)``.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 from flowkit import nets
-from flowkit.graph import kinds as _kinds, structure as _structure  # noqa: F401  they register the built-in kinds
+from flowkit.graph import kinds as _kinds  # noqa: F401  registers the built-in kinds
+from flowkit.graph import structure as _structure  # noqa: F401
 from flowkit.graph.builder import Value, builder, call, graph, input, make, repeat, residual
 from flowkit.graph.data import Graph, Input, Node
 from flowkit.graph.module import BuiltGraph, GraphBijection
@@ -12,9 +36,24 @@ from flowkit.graph.plain import Options, Shape, suggest
 from flowkit.graph.registry import KINDS, register
 
 __all__ = [
-    "KINDS", "BuiltGraph", "Graph", "GraphBijection", "Input", "Node", "Options", "Shape", "Value", "call", "graph",
-    "input", "make", "nets", "register", "repeat", "residual",
-]  # fmt: skip
+    "KINDS",
+    "BuiltGraph",
+    "Graph",
+    "GraphBijection",
+    "Input",
+    "Node",
+    "Options",
+    "Shape",
+    "Value",
+    "call",
+    "graph",
+    "input",
+    "make",
+    "nets",
+    "register",
+    "repeat",
+    "residual",
+]
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

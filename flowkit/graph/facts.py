@@ -93,7 +93,8 @@ def module_facts(kind_name: str, options: Options, shapes: tuple[Shape, ...], co
         try:
             module = kind.build(options, shapes, condition)
         except (TypeError, RuntimeError, IndexError) as error:
-            raise ValueError(f"cannot be made with {dict(options) or 'no options'}: {error}") from error
+            detail = str(error).partition("\n")[0][:300]
+            raise ValueError(f"cannot be made (on the meta device) with {dict(options) or 'no options'}: {detail}") from error
     outputs = _output_shapes(module, shapes)
     for shape in outputs:
         if shape and (shape[0] or 0) > MAX_CHANNELS:
@@ -183,6 +184,8 @@ class _MetaFactories(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in _FACTORIES and kwargs.get("device") is None:
             kwargs["device"] = "meta"
+        if func is torch.geqrf and args[0].is_meta:  # torch has no meta kernel for it
+            return torch.return_types.geqrf((torch.empty_like(args[0]), args[0].new_empty(min(args[0].shape))))
         return func(*args, **kwargs)
 
 

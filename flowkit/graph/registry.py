@@ -80,7 +80,8 @@ def register(name: str) -> Callable[[M], M]:
     incoming values and are no options: ``channels``, ``in_channels`` or ``in_features`` (of the first value), ``shape``
     (its shape without batch), ``shapes`` (of all values), ``condition`` (the condition's channels; a Bijection takes a
     condition exactly if its constructor has this parameter). Output shapes come from the module's
-    ``output_shape(*shapes)`` if it has one, else from a run on the meta device, which allocates nothing.
+    ``output_shape(*shapes)`` if it has one, else from a run on the meta device, which allocates nothing; for the same
+    reason the constructor must not look at the values of the random, constant or empty tensors that it makes.
 
     A function that returns a module of one value is registered the same way; it is invertible if its return annotation is
     a Bijection. A bijection of several values has ``structural = True``, ``forward(*values) -> (*values, log-det or None for zero)``

@@ -19,7 +19,7 @@ def table(graph: Graph) -> str:
     lines = [_line(row, widths) for row in rows]
     rule = "─" * max(map(len, lines))
     outputs = ", ".join(f"{name} = {ref} ({show_shape(graph.shapes[ref])})" for name, ref in graph.outputs)
-    return "\n".join([lines[0], rule, *lines[1:], rule, f"outputs: {outputs}", _summary(graph)])
+    return "\n".join([lines[0], rule, *lines[1:], rule, f"outputs: {outputs}", summary(graph)])
 
 
 def _rows(graph: Graph, indent: str, top: bool) -> list[tuple[str, ...]]:
@@ -40,7 +40,8 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
     return "  ".join([*cells, row[-1].rjust(widths[-1])]).rstrip()
 
 
-def _summary(graph: Graph) -> str:
+def summary(graph: Graph) -> str:
+    """Parameters, and what is invertible given what, or why nothing is."""
     obstacle = graph.paths.obstacle
     data, conditions = graph.paths.data_inputs, graph.paths.conditions
     if obstacle is not None:
