@@ -1,6 +1,7 @@
 """Parts that the conditioner networks share: activations, normalisations, weight-normalised layers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class WeightNorm(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer: Any = layer
         self.gain = nn.Parameter(self._norm().detach())
 
     def _norm(self) -> Tensor:
