@@ -146,8 +146,7 @@ __global__ void __launch_bounds__(block_threads)
       store<S, N>(grad_x.data, grad_x.at(b, c, p), grad);
     }
   }
-  for (int half = rows / 2; half > 0; half /= 2) {  // a tree over the rows: the upper half hands its sums to the lower one
-    __syncthreads();
+  for (int half = rows / 2; half > 0; half /= 2) {  // a tree over the rows; each cell is written once
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       if (row < half || row >= 2 * half) continue;

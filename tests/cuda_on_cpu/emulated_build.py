@@ -4,58 +4,77 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[2]
+CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "cuda_on_cpu"
+TORCH = Path(torch.__file__).parent
 # The emulation jumps between stacks, which fortified longjmp forbids; unique symbols would tie two libraries together.
-FLAGS = ["-O1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-U_FORTIFY_SOURCE"]
+FLAGS = ["-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-U_FORTIFY_SOURCE"]
+REGISTRATION = ["-DFLOWKIT_EMULATE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", f"-isystem{TORCH / 'include'}"]
+LIBRARIES = [f"-L{TORCH / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{TORCH / 'lib'}"]
 
 
-def compiler() -> str:
-    """The host compiler, as setup.py finds it: $CXX or a usual name."""
-    for name in (os.environ.get("CXX"), "g++", "c++"):
+def compiler() -> list[str]:
+    """The host compiler's command, as setup.py finds it: $CXX or a usual name."""
+    for name in (os.environ.get("CXX"), "c++", "g++"):
         if name and shutil.which(name.split()[0]):
-            return name
+            return name.split()
     raise RuntimeError("the tests of the CUDA kernels need a C++ compiler: install g++ or set CXX")
 
 
-def build(
-    name: str,
-    sources: Sequence[Path],
-    includes: Sequence[Path],
-    flags: Sequence[str] = (),
-    libraries: Sequence[str] = (),
-) -> Path:
+def build_operators(csrc: Path = CSRC) -> Path:
+    """The operators of ``csrc/register.cpp`` over the emulated kernels, as a library for torch.ops.load_library."""
+    cuda = csrc / "cuda"
+    operators = [csrc / "register.cpp", *sorted((csrc / "operators").glob("*.cpp"))]
+    return build([*operators, *sorted(cuda.glob("*.cu")), cuda / "emulation" / "scheduler.cpp"], LIBRARIES)
+
+
+def build(sources: Sequence[Path], libraries: Sequence[str] = ()) -> Path:
     """Compiles ``sources`` (.cu as C++) into one shared library and returns its path; unchanged objects are reused."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    own = [folder for folder in includes if CACHE in folder.parents or ROOT in folder.parents]
-    headers = sorted({h for folder in own for pattern in ("*.h", "*.cuh") for h in folder.rglob(pattern)})
-    command = [*compiler().split(), "-std=c++20", *FLAGS, *(f"-I{folder}" for folder in own)]
-    command += [*(f"-isystem{folder}" for folder in includes if folder not in own), *flags]
-    common = _digest([*command, *(h.read_bytes() for h in headers)])
-
-    def compile_object(source: Path) -> Path:
-        target = CACHE / f"{source.stem}-{_digest([common, source.read_bytes()])}.o"
-        if not target.exists():
-            _run([*command, "-c", "-x", "c++", str(source), "-o"], target)
-        return target
-
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_object, sources))
-    library = CACHE / f"{name}-{_digest([*map(str, objects), *libraries])}.so"
+        objects = [str(o) for o in pool.map(_compile, sources)]
+    library = CACHE / f"library-{_digest([*objects, *libraries])}.so"
     if not library.exists():
-        _run([*compiler().split(), "-shared", *map(str, objects), *libraries, "-o"], library)
+        _run([*compiler(), "-shared", *objects, *libraries, "-o"], library)
     return library
 
 
-def _digest(parts: Sequence[str | bytes]) -> str:
-    joined = b"\0".join(part.encode() if isinstance(part, str) else part for part in parts)
-    return hashlib.sha256(joined).hexdigest()[:16]
+def _compile(source: Path) -> Path:
+    command = [*compiler(), *FLAGS, f"-I{CSRC / 'cuda'}", *(REGISTRATION if "cuda" not in source.parts[-3:] else [])]
+    # Keyed by contents, so that a copy of the sources with one change compiles only what the change reaches.
+    target = CACHE / f"{source.stem}-{_digest([*command, torch.__version__, *_contents(source)])}.o"
+    if not target.exists():
+        _run([*command, "-c", "-x", "c++", str(source), "-o"], target)
+    return target
+
+
+def _contents(source: Path) -> list[str]:
+    """The text of a source and of every header of ours that it includes."""
+    seen: dict[Path, str] = {}
+    todo = [source.resolve()]
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen[path] = path.read_text()
+        for name in re.findall(r'^#include "(.+)"', seen[path], re.M):
+            found = [p.resolve() for p in (path.parent / name, CSRC / "cuda" / name) if p.exists()]
+            todo.extend(found[:1])
+    return list(seen.values())
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _run(command: Sequence[str], target: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from emulated_build import ROOT, build
+from emulated_build import CSRC, build
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,10 +32,8 @@ DEFECTS = {
 @pytest.fixture(scope="module")
 def library() -> ctypes.CDLL:
     """The tiny kernels of planted.cu, compiled for the CPU."""
-    cuda = ROOT / "csrc" / "cuda"
-    return ctypes.CDLL(
-        build("planted", [Path(__file__).with_name("planted.cu"), cuda / "emulation" / "scheduler.cpp"], [cuda])
-    )
+    scheduler = CSRC / "cuda" / "emulation" / "scheduler.cpp"
+    return ctypes.CDLL(str(build([Path(__file__).with_name("planted.cu"), scheduler])))
 
 
 @pytest.fixture(scope="module")

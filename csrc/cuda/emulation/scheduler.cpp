@@ -54,6 +54,7 @@ struct Engine {
   uint64_t block = 0;
   unsigned barriers = 0;
   std::vector<unsigned> warp_barriers;
+  bool reversed = false;
 };
 
 Engine engine;
@@ -105,7 +106,8 @@ void resume(int thread) {
 }
 
 void resume_ready() {
-  for (int t = 0; t < engine.threads; ++t) {
+  for (int i = 0; i < engine.threads; ++i) {
+    const int t = engine.reversed ? engine.threads - 1 - i : i;
     if (fiber(t).state != State::ready) continue;
     resume(t);
     if (engine.error) std::rethrow_exception(engine.error);
@@ -312,12 +314,12 @@ void launch(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, cons
   gridDim = grid;
   blockDim = block;
   try {
-    for (unsigned z = 0; z < grid.z; ++z)
-      for (unsigned y = 0; y < grid.y; ++y)
-        for (unsigned x = 0; x < grid.x; ++x) {
-          blockIdx = {x, y, z};
-          run_block();
-        }
+    const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
+    for (uint64_t i = 0; i < blocks; ++i) {
+      const uint64_t b = engine.reversed ? blocks - 1 - i : i, row = b / grid.x;
+      blockIdx = {unsigned(b % grid.x), unsigned(row % grid.y), unsigned(row / grid.y)};
+      run_block();
+    }
   } catch (...) {
     for (const auto& abandoned : engine.fibers) abandoned->started = false;  // their stacks hold half-run kernels
     throw;
@@ -325,3 +327,8 @@ void launch(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, cons
 }
 
 }  // namespace flowkit::emulation
+
+// Runs blocks and threads in the opposite order from now on: a result that changes depends on what it must not.
+extern "C" __attribute__((visibility("default"))) void flowkit_emulation_reverse(bool reversed) {
+  flowkit::emulation::engine.reversed = reversed;
+}

@@ -1,0 +1,67 @@
+"""The tests of the kernels can fail: with one bound or barrier changed in a copy of the sources, a comparison goes red."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import comparison
+import pytest
+import torch
+from comparison import Case, Namespace
+from emulated_build import CSRC, build_operators
+
+NAMESPACE = "flowkit_planted"
+WALK = "e < task.end; e += walk.group * N"
+# File, text, replacement: the first occurrence of the text is the forward kernel's.
+DEFECTS = {
+    "coupling": ("cuda/coupling.cuh", WALK, "e <= task.end; e += walk.group * N"),
+    "leaky_relu": ("cuda/elementwise.cu", WALK, "e < task.end - N; e += walk.group * N"),
+    "actnorm": ("cuda/actnorm.cu", "    __syncthreads();\n", ""),
+    "linear": ("cuda/linear.cu", "row < channels && column < channels", "row < channels && column <= channels"),
+}
+IMAGES = Case(torch.float32, 2, 6, (3, 3), 3, 3)
+# What then goes red: a detector of the emulation, or the comparison of values.
+SYMPTOMS: dict[str, tuple[Callable[[Namespace], None], str]] = {
+    "coupling": (
+        partial(comparison.affine, case=IMAGES, clamp="tanh", bound=1.0, gain=1.0, layout=0),
+        r"kernel \(coupling_kernel.*\): block \(0, 0, 0\), thread .*: access to global memory at index 108 .* extent 108",
+    ),
+    "leaky_relu": (partial(comparison.leaky_relu, case=IMAGES, slope=0.9), r"Tensor-likes are not close"),
+    "actnorm": (
+        partial(comparison.actnorm, case=Case(torch.float32, 64, 4, (), 0, 0), log_scale=True),
+        r"kernel \(actnorm_backward_columns.*\): block .* race on shared array `tile`",
+    ),
+    "linear": (
+        partial(comparison.linear, case=IMAGES),
+        r"kernel \(linear_kernel.*\): block .* access to global memory at index 36 .* extent 36",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Namespace:
+    """The operators, built from a copy of the sources with all the defects."""
+    copy = tmp_path_factory.mktemp("planted") / "csrc"
+    shutil.copytree(CSRC, copy)
+    for path, text, replacement in [*DEFECTS.values(), ("register.cpp", "flowkit_emulated\n", f"{NAMESPACE}\n")]:
+        _replace_first(copy / path, text, replacement)
+    torch.ops.load_library(build_operators(copy))
+    return getattr(torch.ops, NAMESPACE)
+
+
+def _replace_first(path: Path, text: str, replacement: str) -> None:
+    source = path.read_text()
+    assert text in source, f"{path.name} no longer has the text to plant a defect in: {text!r}"
+    path.write_text(source.replace(text, replacement, 1))
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_planted_defect_turns_the_comparison_red(emulated: Namespace, planted: Namespace, name: str) -> None:
+    compare, symptom = SYMPTOMS[name]
+    compare(emulated)
+    with pytest.raises((RuntimeError, AssertionError), match=symptom) as caught:
+        compare(planted)
+    print(f"{name}: {str(caught.value).splitlines()[0]}")
