@@ -19,8 +19,8 @@ True
 >>> torch.allclose(net.inverse(z=z, condition=c)[0], v, atol=1e-5)
 True
 
-Kinds: ``g.<kind>(values..., options...)`` for every kind in ``g.KINDS``; a user's own by ``@g.register("name")``. Graphs
-inside graphs: ``g.call(graph, x)``, ``g.repeat(step, x, times=n)``, ``g.residual(function, x)``.
+Kinds: ``g.<kind>(values..., options...)`` for every kind in ``g.KINDS``; a user's own by ``@g.register("name")``.
+Graphs inside graphs: ``g.call(graph, x)``, ``g.repeat(step, x, times=n)``, ``g.residual(function, x)``.
 """
 
 from collections.abc import Callable

@@ -86,7 +86,9 @@ def make(kind: str, *values: Any, condition: Value | None = None, name: str | No
     reads = tuple(itertools.takewhile(lambda v: isinstance(v, Value), values))
     positional = values[len(reads) :]
     if len(positional) > len(found.options):
-        raise ValueError(f"node {shown!r} ({kind}): expected values and up to {len(found.options)} options, got {values}.")
+        raise ValueError(
+            f"node {shown!r} ({kind}): expected values and up to {len(found.options)} options, got {values}."
+        )
     for option, value in zip(found.options, positional, strict=False):
         if option in options:
             raise ValueError(f"node {shown!r} ({kind}): option {option!r} is given twice.")
@@ -174,7 +176,12 @@ def builder(kind: str) -> Callable[..., Any]:
 
 
 def _node(
-    kind: str, reads: tuple[Value, ...], condition: Value | None, options: Options, name: str | None, body: Graph | None = None
+    kind: str,
+    reads: tuple[Value, ...],
+    condition: Value | None,
+    options: Options,
+    name: str | None,
+    body: Graph | None = None,
 ) -> Any:
     parents = reads if condition is None else (*reads, condition)
     for parent in parents:

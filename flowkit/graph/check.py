@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def checked_nodes(graph: Graph) -> tuple[Node, ...]:
     """The nodes with their options checked; ValueError names what is wrong with the graph."""
     if not graph.inputs or not graph.outputs:
-        raise ValueError(f"graph: expected at least one input and one output, got {len(graph.inputs)} and {len(graph.outputs)}.")
+        raise ValueError(
+            f"graph: expected at least one input and one output, got {len(graph.inputs)} and {len(graph.outputs)}."
+        )
     _check_names("input", [value.name for value in graph.inputs])
     _check_names("output", [name for name, _ in graph.outputs])
     _check_names("input or node", [value.name for value in graph.inputs] + [node.name for node in graph.nodes])
@@ -89,7 +91,9 @@ def _check_references(graph: Graph) -> None:
                 cycle = _find_cycle(node.name, later)
                 if cycle:
                     raise ValueError(f"node {node.name!r}: expected no cycle, got {' -> '.join(cycle)}.")
-                raise ValueError(f"node {node.name!r}: reads {source!r}, which comes after it; move {base!r} before it.")
+                raise ValueError(
+                    f"node {node.name!r}: reads {source!r}, which comes after it; move {base!r} before it."
+                )
         del later[node.name]
         ready.add(node.name)
     for name, reference in graph.outputs:

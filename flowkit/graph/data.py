@@ -36,7 +36,7 @@ class Node:
         kind: a registered kind, see :func:`flowkit.graph.register`.
         reads: references to values: the name of an input or of a node, or ``name.port`` for one of several outputs.
         condition: a reference too, for the bijections that take a condition.
-        options: plain data; what the constructor of the kind takes beside sizes. Those equal to the default are left out.
+        options: plain data; what the constructor of the kind takes beside sizes, without what equals the default.
         body: the graph inside ``call``, ``repeat`` and ``residual``.
     """
 
@@ -57,12 +57,12 @@ class Node:
 class Graph:
     """A model as a value: comparable, hashable, printable, picklable.
 
-    Nodes stand in an order in which they can be computed. ``outputs`` are pairs of a name and the reference it stands for.
+    Nodes stand in an order in which they can be computed. ``outputs`` are pairs of a name and the reference behind it.
     An optimisation pass is a function from graph to graph, by ``dataclasses.replace``.
 
     Raises:
-        ValueError: if names repeat or are no identifiers, a reference is unknown, nodes form a cycle, an input or node is
-            not used, an option is unknown or of the wrong type, or shapes do not fit; the message names the node.
+        ValueError: if names repeat or are no identifiers, a reference is unknown, nodes form a cycle, an input or node
+            is not used, an option is unknown or of the wrong type, or shapes do not fit; the message names the node.
     """
 
     inputs: tuple[Input, ...]

@@ -52,7 +52,7 @@ class _Box:
 
 @dataclass
 class _Picture:
-    """A laid out graph: boxes by key and the edges between them, each with the port that it leaves and whether dashed."""
+    """A laid out graph: boxes by key, and the edges between them, each with whether it is dashed."""
 
     boxes: dict[Hashable, _Box]
     edges: list[tuple[Hashable, Hashable, bool]]
@@ -60,7 +60,9 @@ class _Picture:
 
     def __post_init__(self) -> None:
         sizes = {key: (box.width, box.height) for key, box in self.boxes.items()}
-        self.layout = arrange(sizes, {(source, target): 1.0 if dashed else 4.0 for source, target, dashed in self.edges})
+        self.layout = arrange(
+            sizes, {(source, target): 1.0 if dashed else 4.0 for source, target, dashed in self.edges}
+        )
 
 
 def draw(graph: Graph) -> str:
@@ -101,12 +103,12 @@ def _picture(graph: Graph) -> _Picture:
             edges.append((source.partition(".")[0], node.name, _is_condition(graph, node, i)))
     for name, reference in graph.outputs:
         shape = show_shape(graph.shapes[reference])
-        boxes["output", name] = _Box("output", [name, shape], f"output {name} = {reference}: {shape}")
-        edges.append((reference.partition(".")[0], ("output", name), False))
+        boxes[f"output {name}"] = _Box("output", [name, shape], f"output {name} = {reference}: {shape}")
+        edges.append((reference.partition(".")[0], f"output {name}", False))
     merged: dict[tuple[Hashable, Hashable], bool] = {}
-    for source, target, dashed in edges:
-        merged[source, target] = dashed and merged.get((source, target), True)
-    return _Picture(boxes, [(source, target, dashed) for (source, target), dashed in merged.items()])
+    for start, end, dashed in edges:
+        merged[start, end] = dashed and merged.get((start, end), True)
+    return _Picture(boxes, [(start, end, dashed) for (start, end), dashed in merged.items()])
 
 
 def _node_box(graph: Graph, node: Node) -> _Box:
@@ -165,10 +167,9 @@ def _box(box: _Box, x: float, y: float) -> list[str]:
         lines.append(_text(text, x + 14, y + 20 + LINE * i, "start", ink if i == 0 else FAINT, bold=i == 0))
     if box.badge:
         wide = LETTER * len(box.badge) + 18
-        lines.append(
-            f'<rect x="{x + width - wide - 10:.1f}" y="{y + 9:.1f}" width="{wide:.1f}" height="20" rx="10" fill="{border}"/>'
-        )
-        lines.append(_text(box.badge, x + width - wide / 2 - 10, y + 23, "middle", "#ffffff", bold=True))
+        start = x + width - wide - 10
+        lines.append(f'<rect x="{start:.1f}" y="{y + 9:.1f}" width="{wide:.1f}" height="20" rx="10" fill="{border}"/>')
+        lines.append(_text(box.badge, start + wide / 2, y + 23, "middle", "#ffffff", bold=True))
     inset = (width - box.inner.layout.width) / 2
     return [*lines, "</g>", *_svg(box.inner, x + inset, y + HEADER + LINE * (len(box.lines) - 2))]
 
@@ -230,7 +231,9 @@ def _legend(styles: Sequence[str], title: str, width: float, y: float) -> list[s
     x, lines = MARGIN, []
     for style in styles:
         fill, border, _ = COLOURS[style]
-        lines.append(f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="16" height="11" rx="4" fill="{fill}" stroke="{border}"/>')
+        lines.append(
+            f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="16" height="11" rx="4" fill="{fill}" stroke="{border}"/>'
+        )
         lines.append(_text(LEGEND[style], x + 22, y + 1, "start", FAINT))
         x += LETTER * len(LEGEND[style]) + 44
     return [*lines, _text(title, MARGIN, y + 17, "start", FAINT)]

@@ -13,15 +13,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from flowkit.graph.plain import Options, Shape, check_shape, show_shape
-from flowkit.graph.registry import KINDS, Kind
+from flowkit.graph.registry import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flowkit.graph.data import Graph, Node
-
-MAX_CHANNELS = 2**24
-"""Most channels of a value: keeps what is computed about a graph, such as index buffers, small."""
 
 PROBES = (1024, 1536)
 """Two sizes tried in place of an unknown one; an output size that differs between them is unknown too."""
@@ -94,11 +91,8 @@ def module_facts(kind_name: str, options: Options, shapes: tuple[Shape, ...], co
             module = kind.build(options, shapes, condition)
         except (TypeError, RuntimeError, IndexError) as error:
             detail = str(error).partition("\n")[0][:300]
-            raise ValueError(f"cannot be made (on the meta device) with {dict(options) or 'no options'}: {detail}") from error
+            raise ValueError(f"cannot be made on the meta device with {options}: {detail}") from error
     outputs = _output_shapes(module, shapes)
-    for shape in outputs:
-        if shape and (shape[0] or 0) > MAX_CHANNELS:
-            raise ValueError(f"expected at most {MAX_CHANNELS} channels, got {shape[0]}.")
     parameters = sum(p.numel() for p in module.parameters())
     ports = tuple(str(i) for i in range(len(outputs)))
     if not kind.invertible:
@@ -109,9 +103,7 @@ def module_facts(kind_name: str, options: Options, shapes: tuple[Shape, ...], co
 def _body_facts(node: Node, body: Graph, shapes: tuple[Shape, ...]) -> Facts:
     for value, shape in zip(body.inputs, shapes, strict=True):
         if value.shape != shape:
-            raise ValueError(
-                f"its graph takes {show_shape(value.shape)} as {value.name!r}, got {show_shape(shape)}."
-            )
+            raise ValueError(f"its graph takes {show_shape(value.shape)} as {value.name!r}, got {show_shape(shape)}.")
     outputs = tuple(body.output_shapes.values())
     ports = tuple(body.output_shapes)
     times = node.options.get("times", 1) if node.kind == "repeat" else 1
@@ -119,7 +111,7 @@ def _body_facts(node: Node, body: Graph, shapes: tuple[Shape, ...]) -> Facts:
     if node.kind == "residual":
         if outputs != shapes[:1]:
             came = ", ".join(show_shape(s) for s in outputs)
-            raise ValueError(f"a residual adds its graph's one output to its first value, so both need one shape; got {came}.")
+            raise ValueError(f"its graph must keep the shape of the first value, {show_shape(shapes[0])}; got {came}.")
         return Facts(outputs, ports, parameters)
     if node.kind == "repeat" and outputs != shapes[: len(outputs)]:
         came, first = (", ".join(show_shape(s) for s in group) for group in (outputs, shapes[: len(outputs)]))
@@ -136,9 +128,10 @@ def _body_facts(node: Node, body: Graph, shapes: tuple[Shape, ...]) -> Facts:
 def _check_condition(x: Shape, condition: Shape | None) -> None:
     if condition is None:
         return
-    if len(condition) != 1 and (len(condition) != len(x) or any(
-        a is not None and b is not None and a != b for a, b in zip(x[1:], condition[1:], strict=True)
-    )):
+    if len(condition) != 1 and (
+        len(condition) != len(x)
+        or any(a is not None and b is not None and a != b for a, b in zip(x[1:], condition[1:], strict=True))
+    ):
         spatial = f" or an image of x's spatial size, (K × {show_shape(x[1:])})" if len(x) > 1 else ""
         raise ValueError(f"condition: expected a vector (K){spatial}, got {show_shape(condition)}.")
 

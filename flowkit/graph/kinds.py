@@ -1,6 +1,6 @@
 """Built-in kinds: every bijection of the library, and the usual layers that are not invertible."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Literal
 
@@ -33,15 +33,15 @@ Size = int | Sequence[int]
 Padding = Size | Literal["same", "valid"]
 Pointwise = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "softmax"]
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_CONV: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Callable[..., nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _BATCH = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _POOL = {
     "average": (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     "max": (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
 }
-_POINTWISE = {
+_POINTWISE: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid,
     "softplus": nn.Softplus,
 }  # fmt: skip
@@ -112,7 +112,7 @@ def conv(
     Arguments:
         out: channels of the result.
         kernel, stride, dilation: one size, or one for each dimension.
-        padding: likewise, or "valid" for none, or "same": size / stride for odd kernels, (kernel - 1) * dilation / 2 a side.
+        padding: likewise, or "valid" for none, or "same" for (kernel - 1) * dilation / 2 a side.
         groups, bias, padding_mode: as in torch.nn.Conv2d.
     """
     rank = _rank(shape)
@@ -174,7 +174,7 @@ def norm(
     """Normalisation.
 
     Arguments:
-        over: "batch"; "instance"; "group" (``groups`` groups of channels); "layer" (all channels and pixels of a sample).
+        over: "batch"; "instance"; "group" (of channels, ``groups`` in all); "layer" (all channels and pixels).
         affine: whether a learned scale and shift for each channel follow.
         momentum: of the running statistics of "batch".
     """
@@ -223,12 +223,18 @@ def upsample(
     rank = _rank(shape)
     if mode == "nearest":
         return nn.Upsample(scale_factor=factor)
-    return nn.Upsample(scale_factor=factor, mode=("linear", "bilinear", "trilinear")[rank - 1], align_corners=align_corners)
+    return nn.Upsample(
+        scale_factor=factor, mode=("linear", "bilinear", "trilinear")[rank - 1], align_corners=align_corners
+    )
 
 
 @register("pool")
 def pool(
-    shape: Shape, by: Literal["average", "max"] = "average", kernel: int = 2, stride: int | None = None, padding: int = 0
+    shape: Shape,
+    by: Literal["average", "max"] = "average",
+    kernel: int = 2,
+    stride: int | None = None,
+    padding: int = 0,
 ) -> nn.Module:
     """Average or maximum over windows; ``stride`` is the kernel unless stated."""
     return _POOL[by][_rank(shape) - 1](kernel, kernel if stride is None else stride, padding)

@@ -37,8 +37,8 @@ class Layout:
 def arrange(sizes: Mapping[Hashable, tuple[float, float]], edges: Mapping[tuple[Hashable, Hashable], float]) -> Layout:
     """Places boxes of given sizes; keys stand in an order in which every edge goes forwards.
 
-    ``edges`` tells how much each edge wants to be straight. Edges of one source share their threads, so that a value read
-    in many places is one line that branches.
+    ``edges`` tells how much each edge wants to be straight. Edges of one source share their threads, so that a value
+    read in many places is one line that branches.
     """
     cells = {key: Cell(*sizes[key], layer) for key, layer in _layers(sizes, list(edges)).items()}
     routes = [_thread(cells, source, target) for source, target in edges]

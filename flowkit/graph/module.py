@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from flowkit import ops
 from flowkit.bijections import Bijection
 from flowkit.bijections.base import batch_logdet
+from flowkit.graph.arguments import Argument, arguments, bind
 from flowkit.graph.data import Graph, Node
-from flowkit.graph.plain import Shape, show_shape, suggest
+from flowkit.graph.plain import Shape
 from flowkit.graph.plan import Step, is_one_chain, plan_forward, plan_inverse
 from flowkit.graph.registry import KINDS
 
@@ -29,56 +30,52 @@ class BuiltGraph(nn.Module):
     condition, run first in both directions.
 
     Raises:
-        ValueError: an input that is missing, unknown or of the wrong shape; ``inverse`` of a graph that has none, naming
-            the first node that is not invertible.
+        ValueError: an input that is missing, unknown or of the wrong shape; ``inverse`` of a graph that has none,
+            naming the first node that is not invertible.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
         for node in graph.nodes:
-            shapes = tuple(graph.shapes[source] for source in node.sources)
             if hasattr(self, node.name):
                 raise ValueError(f"node {node.name!r}: a built module uses this name itself; rename the node.")
+            shapes = tuple(graph.shapes[source] for source in node.sources)
             self.add_module(node.name, build_node(node, shapes, bool(graph.facts[node.name].data)))
-        paths = graph.paths
-        self._invertible = graph.invertible
-        data = paths.data_inputs if self._invertible else ()
-        self._inputs = (*data, *(value.name for value in graph.inputs if value.name not in data))
-        self._outputs = tuple(reference for _, reference in graph.outputs)
+        self._obstacle = graph.paths.obstacle
+        self._takes, self._takes_back = arguments(graph)
+        self._gives = tuple(reference for _, reference in graph.outputs)
+        self._gives_back = graph.paths.data_inputs
         self._forwards = plan_forward(graph, self._takes_workspace)
-        self._backwards = plan_inverse(graph, self._takes_workspace) if self._invertible else ()
+        self._backwards = plan_inverse(graph, self._takes_workspace) if graph.invertible else ()
 
-    def forward(self, *values: Tensor | None, out: ops.Workspace | None = None, **named: Tensor | None) -> Any:
+    def forward(self, *values: Tensor | None, out: Any = None, **named: Tensor | None) -> Any:
         """The outputs, and the log-det (B,) if the graph is invertible; see the class."""
-        shapes = self.graph.input_shapes
-        known = self._bind(values, named, {name: shapes[name] for name in self._inputs}, "input")
-        logdet = self._run(self._forwards, known, out)
-        outputs = tuple(known[reference] for reference in self._outputs)
-        if self._invertible:
+        outputs, logdet = self._run(self._forwards, self._takes, values, named, out, self._gives)
+        if self._obstacle is None:
             return (*outputs, batch_logdet(outputs[0], 0.0) if logdet is None else logdet)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def inverse(self, *values: Tensor | None, out: ops.Workspace | None = None, **named: Tensor | None) -> Any:
+    def inverse(self, *values: Tensor | None, out: Any = None, **named: Tensor | None) -> Any:
         """The data inputs and the log-det (B,) of the inverse; see the class."""
-        paths = self.graph.paths
-        if paths.obstacle is not None:
-            raise ValueError(f"inverse: {paths.obstacle}.")
-        shapes = {n: s for n, s in self.graph.output_shapes.items() if n in paths.data_outputs}
-        shapes |= {name: self.graph.input_shapes[name] for name in paths.conditions}
-        given = self._bind(values, named, shapes, "output or condition")
-        references = dict(self.graph.outputs)
-        known = {references[name]: given[name] for name in paths.data_outputs}
-        known |= {name: given[name] for name in paths.conditions}
-        logdet = self._run(self._backwards, known, out)
-        inputs = tuple(known[name] for name in paths.data_inputs)
+        if self._obstacle is not None:
+            raise ValueError(f"inverse: {self._obstacle}.")
+        inputs, logdet = self._run(self._backwards, self._takes_back, values, named, out, self._gives_back)
         return (*inputs, batch_logdet(inputs[0], 0.0) if logdet is None else logdet)
 
-    def _takes_workspace(self, name: str) -> bool:
-        return bool(getattr(self._modules[name], "in_place", False))
-
-    def _run(self, steps: Sequence[Step], known: dict[str, Tensor], out: ops.Workspace | None) -> Tensor | None:
-        """Runs the steps on the known values; returns the summed log-det, None for zero."""
+    def _run(
+        self,
+        steps: Sequence[Step],
+        takes: Sequence[Argument],
+        values: Sequence[Tensor | None],
+        named: Mapping[str, Tensor | None],
+        out: ops.Workspace | Tensor | None,
+        gives: Sequence[str],
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """Runs the steps on the arguments; returns the values asked for and the summed log-det, None for zero."""
+        if isinstance(out, Tensor):  # an input or output may be called "out" too
+            named, out = {**named, "out": out}, None
+        known = bind(takes, values, self._renamed(named))
         total: Tensor | None = None
         spaces: dict[int, ops.Workspace | None] = {}
         for step in steps:
@@ -99,30 +96,13 @@ class BuiltGraph(nn.Module):
             elif isinstance(result, Tensor):
                 result = (result,)
             known.update(zip(step.writes, result, strict=True))
-        return total
+        return tuple(known[reference] for reference in gives), total
 
-    def _bind(
-        self, values: Sequence[Tensor | None], named: Mapping[str, Tensor | None], shapes: Mapping[str, Shape], what: str
-    ) -> dict[str, Tensor]:
-        """Arguments by name, their shapes checked."""
-        names = list(shapes)
-        for name in named:
-            if name not in shapes and named[name] is not None:
-                raise ValueError(f"{name}: there is no such {what}.{suggest(name, names)}")
-        if any(value is not None for value in values[len(names) :]):
-            raise ValueError(f"expected {len(names)} values ({', '.join(names)}), got {len(values)}.")
-        bound = {**dict(zip(names, values, strict=False)), **{k: v for k, v in named.items() if v is not None}}
-        checked = {}
-        for name, shape in shapes.items():
-            value = bound.get(name)
-            if value is None:
-                raise ValueError(f"{name}: expected a tensor of shape (B, {show_shape(shape)}), got none.")
-            if value.ndim != len(shape) + 1 or any(
-                size is not None and size != given for size, given in zip(shape, value.shape[1:], strict=True)
-            ):
-                raise ValueError(f"{name}: expected a tensor of shape (B × {show_shape(shape)}), got {tuple(value.shape)}.")
-            checked[name] = value
-        return checked
+    def _takes_workspace(self, name: str) -> bool:
+        return bool(getattr(self._modules[name], "in_place", False))
+
+    def _renamed(self, named: Mapping[str, Tensor | None]) -> Mapping[str, Tensor | None]:
+        return named
 
 
 class GraphBijection(BuiltGraph, Bijection):
@@ -141,19 +121,19 @@ class GraphBijection(BuiltGraph, Bijection):
         self.in_place = reads.count(data) == 1 and is_one_chain(self._forwards) and is_one_chain(self._backwards)
 
     def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
-        """Shape of the output for a data input of ``input_shape``; spatial sizes that the graph leaves open included."""
+        """Shape of the output for a data input of ``input_shape``; any spatial sizes that fit."""
         (data,) = self.graph.paths.data_inputs
         inputs = tuple(replace(v, shape=tuple(input_shape)) if v.name == data else v for v in self.graph.inputs)
         (shape,) = replace(self.graph, inputs=inputs).output_shapes.values()
         return tuple(size or 0 for size in shape)
 
-    def _bind(
-        self, values: Sequence[Tensor | None], named: Mapping[str, Tensor | None], shapes: Mapping[str, Shape], what: str
-    ) -> dict[str, Tensor]:
+    def _renamed(self, named: Mapping[str, Tensor | None]) -> Mapping[str, Tensor | None]:
         conditions = self.graph.paths.conditions
-        if "condition" in named and "condition" not in shapes and conditions:
-            named = {**named, conditions[0]: named["condition"], "condition": None}
-        return super()._bind(values, named, shapes, what)
+        if "condition" in named and "condition" not in conditions:
+            named = {name: value for name, value in named.items() if name != "condition"} | (
+                {conditions[0]: named["condition"]} if conditions else {"condition": named["condition"]}
+            )
+        return named
 
 
 class Repeat(nn.ModuleList):
@@ -192,9 +172,9 @@ class Residual(BuiltGraph):
 
     def forward(self, *values: Tensor | None, **options: Any) -> Any:
         """x + graph(x, ...), of the shape of x."""
-        known = dict(zip((value.name for value in self.graph.inputs), values, strict=True))
-        result = super().forward(**known, **options)
-        return values[0] + (result[0] if self._invertible else result)
+        names = (value.name for value in self.graph.inputs)
+        result = super().forward(**dict(zip(names, values, strict=True)), **options)
+        return values[0] + (result[0] if self._obstacle is None else result)
 
 
 def build_graph(graph: Graph) -> BuiltGraph:

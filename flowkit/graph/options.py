@@ -117,7 +117,7 @@ def _match_sequence(value: Sequence[Any], annotation: Any, where: str) -> tuple[
 
 
 def net_from_mapping(data: Mapping[str, Any], where: str) -> nets.Recipe:
-    """A network recipe from ``{kind: ..., option: value, ...}``; its options are checked against the kind's signature."""
+    """A network recipe from ``{kind: ..., option: value, ...}``, its options checked against the signature."""
     options = dict(data)
     kind = options.pop("kind", None)
     if not isinstance(kind, str) or not all(isinstance(name, str) for name in options):
@@ -142,7 +142,7 @@ def signature_options(make: Callable[..., Any], where: str) -> dict[str, Option]
         ValueError: for parameters that cannot be stated by name, or annotations that cannot be read.
     """
     try:
-        hints = typing.get_type_hints(make.__init__ if isinstance(make, type) else make)
+        hints = typing.get_type_hints(getattr(make, "__init__") if isinstance(make, type) else make)  # noqa: B009
     except NameError as error:
         raise ValueError(f"{where}: cannot read the annotations: {error}.") from error
     options = {}
@@ -192,7 +192,11 @@ def _is_net(annotation: Any) -> bool:
     return (
         annotation is Callable
         or get_origin(annotation) is AbstractCallable
-        or (isinstance(annotation, type) and getattr(annotation, "_is_protocol", False) and "__call__" in vars(annotation))
+        or (
+            isinstance(annotation, type)
+            and getattr(annotation, "_is_protocol", False)
+            and "__call__" in vars(annotation)
+        )
     )
 
 

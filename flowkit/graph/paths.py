@@ -129,7 +129,7 @@ class _Search:
                 return self._follow(name, known)
         for node in on_path:
             if node.name not in inverted and self._depends(node):
-                return f"node {node.name!r} ({node.kind}) reads values that other outputs determine already"
+                return f"{_title(node)} reads values that other outputs determine already"
         return None if self.data_inputs else "no output depends on an input"
 
     def _depends(self, node: Node) -> bool:
@@ -146,13 +146,17 @@ class _Search:
                     return self._follow(kept, known)
             for source in self.rest(node):
                 if source not in known:
-                    return f"node {node.name!r} ({node.kind}) is conditioned on {source!r}, which needs what it would recover"
+                    return f"{_title(node)} is conditioned on {source!r}, which needs what it would recover"
             others = [source for source in self.data(node) if source != reference]
-            return f"node {node.name!r} ({node.kind}) joins {reference!r} with {others}, which is no data of its own"
+            return f"{_title(node)} joins {reference!r} with {others}, which is no data of its own"
         if readers:
             return self._why(readers[0])
         return f"nothing reads {reference!r} and it is no output, so what it holds is lost"
 
     def _why(self, node: Node) -> str:
         inside = node.body.paths.obstacle if node.body is not None and node.kind != "residual" else None
-        return f"node {node.name!r} ({node.kind}) is not invertible" + (f": inside, {inside}" if inside else "")
+        return f"{_title(node)} is not invertible" + (f": inside, {inside}" if inside else "")
+
+
+def _title(node: Node) -> str:
+    return f"node {node.name!r} ({node.kind})"

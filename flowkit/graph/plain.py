@@ -14,6 +14,9 @@ Shape = tuple[int | None, ...]
 
 MAX_INTEGER = 2**31 - 1
 
+MAX_CHANNELS = 2**24
+"""Most channels of a value: keeps what is computed about a graph, such as index buffers, small."""
+
 
 class Options(Mapping[str, Any]):
     """An immutable, hashable mapping of option names to plain values; equality does not depend on the order."""
@@ -89,9 +92,10 @@ def check_shape(shape: Any, what: str) -> Shape:
     for axis, size in enumerate(shape):
         if size is None and axis > 0:
             continue
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MAX_INTEGER:
-            hint = " (the number of channels must be known)" if axis == 0 and size is None else ""
-            raise ValueError(f"{what}: expected positive sizes, got {size!r} in shape {tuple(shape)}{hint}.")
+        most = MAX_INTEGER if axis else MAX_CHANNELS
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= most:
+            part = "a spatial size" if axis else "a number of channels"
+            raise ValueError(f"{what}: expected {part} of 1 to {most}, got {size!r} in shape {tuple(shape)}.")
     return tuple(shape)
 
 

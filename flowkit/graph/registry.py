@@ -74,18 +74,18 @@ KINDS: dict[str, Kind] = {}
 def register(name: str) -> Callable[[M], M]:
     """Decorator: makes a :class:`~flowkit.bijections.Bijection` or nn.Module class a node kind called ``name``.
 
-    The kind is then a builder function ``g.<name>(x, ..., option=value)``, can stand in YAML, is printed, drawn and built.
-    Its options are the constructor's parameters: their annotations (bool, int, float, str, None, Literal, unions, lists,
-    tuples, Tensor, a callable that makes a conditioner network) are checked. These parameters are filled in from the
-    incoming values and are no options: ``channels``, ``in_channels`` or ``in_features`` (of the first value), ``shape``
-    (its shape without batch), ``shapes`` (of all values), ``condition`` (the condition's channels; a Bijection takes a
-    condition exactly if its constructor has this parameter). Output shapes come from the module's
+    The kind is then a builder function ``g.<name>(x, ..., option=value)``, can stand in YAML, is printed, drawn and
+    built. Its options are the constructor's parameters: their annotations (bool, int, float, str, None, Literal,
+    unions, lists, tuples, Tensor, a callable that makes a conditioner network) are checked. These parameters are no
+    options but filled in from the incoming values: ``channels``, ``in_channels`` or ``in_features`` (of the first),
+    ``shape`` (of the first, without batch), ``shapes`` (of all), ``condition`` (channels of the condition; a Bijection
+    takes a condition exactly if its constructor has this parameter). Output shapes come from the module's
     ``output_shape(*shapes)`` if it has one, else from a run on the meta device, which allocates nothing; for the same
     reason the constructor must not look at the values of the random, constant or empty tensors that it makes.
 
-    A function that returns a module of one value is registered the same way; it is invertible if its return annotation is
-    a Bijection. A bijection of several values has ``structural = True``, ``forward(*values) -> (*values, log-det or None for zero)``
-    and ``inverse`` likewise.
+    A function that returns a module of one value is registered the same way; it is invertible if its return annotation
+    is a Bijection. A bijection of several values has ``structural = True`` and ``forward`` and ``inverse`` that return
+    ``(*values, logdet)``, with None for a log-det of zero.
 
     Raises:
         ValueError: if the name is no identifier or taken by another class, or the constructor cannot be stated as data.
@@ -115,7 +115,9 @@ def read_kind(name: str, make: Callable[..., nn.Module]) -> Kind:
     """A :class:`Kind` from the signatures of a constructor (or function) and of the module's ``forward``."""
     module = make if isinstance(make, type) else typing.get_type_hints(make).get("return")
     if not (isinstance(module, type) and issubclass(module, nn.Module)):
-        raise ValueError(f"register({name!r}): expected a module class or a function annotated to return one, got {make!r}.")
+        raise ValueError(
+            f"register({name!r}): expected a module class or a function annotated to return one, got {make!r}."
+        )
     invertible = issubclass(module, Bijection) or getattr(module, "structural", False)
     one_value = module is not make or issubclass(module, Bijection)
     parameters = signature_options(make, f"register({name!r})")

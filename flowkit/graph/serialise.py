@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -32,8 +32,8 @@ def from_yaml(text: str) -> Graph:
     """The graph that a YAML text states.
 
     Raises:
-        ValueError: for text that is no YAML, uses aliases or repeats a key; for an unknown version, key, kind, option or
-            reference; a cycle; an unused input or node; shapes that do not fit. The message names the place.
+        ValueError: for text that is no YAML, uses aliases or repeats a key; for an unknown version, key, kind, option
+            or reference; a cycle; an unused input or node; shapes that do not fit. The message names the place.
     """
     data = _load(text)
     version = _mapping(data, "file").pop("flowkit_graph", None)
@@ -132,7 +132,9 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise ValueError(f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not part of the format.")
+            raise ValueError(
+                f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not part of the format."
+            )
         if self.depth >= MAX_DEPTH:
             raise ValueError(f"line {self.peek_event().start_mark.line + 1}: expected at most {MAX_DEPTH} levels.")
         self.depth += 1
@@ -154,6 +156,6 @@ def _load(text: str) -> Any:
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"YAML: expected at most {MAX_CHARACTERS} characters, got {len(text)}.")
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader that allows less
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"YAML: cannot be read: {error}") from error

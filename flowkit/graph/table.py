@@ -23,7 +23,7 @@ def table(graph: Graph) -> str:
 
 
 def _rows(graph: Graph, indent: str, top: bool) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     if top:
         rows += [(value.name, "input", "", show_shape(value.shape), "") for value in graph.inputs]
     for node in graph.nodes:
