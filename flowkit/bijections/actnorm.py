@@ -57,6 +57,8 @@ class ActNorm(Bijection):
 
     def _is_ready(self) -> bool:
         if not self._ready:
+            if torch.compiler.is_compiling():
+                raise RuntimeError("ActNorm: run forward on one batch before torch.compile or torch.export, or eval()")
             self._ready = bool(self.initialized)
         return self._ready
 

@@ -1,0 +1,113 @@
+"""ActNorm: its initialisation from data, once, the same on every rank, and never again after loading."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from flowkit.bijections import ActNorm
+
+
+@pytest.mark.parametrize("log_scale", [True, False])
+@pytest.mark.parametrize("shape", [(64, 3), (8, 3, 5), (4, 3, 5, 4), (2, 3, 4, 2, 3), (1, 3, 6, 6)])
+def test_the_first_batch_leaves_with_mean_zero_and_variance_one(log_scale: bool, shape: tuple[int, ...]) -> None:
+    x = 5 * torch.randn(shape, dtype=torch.float64) + 3
+    layer = ActNorm(3, log_scale).double()
+    assert not layer.initialized
+    y, _ = layer(x)
+    channels = y.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(channels.mean(1), torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)
+    torch.testing.assert_close(channels.std(1), torch.ones(3, dtype=torch.float64), atol=1e-5, rtol=0)
+    assert layer.initialized
+
+
+def test_only_the_first_training_batch_counts() -> None:
+    layer = ActNorm(2).eval()
+    x = 3 * torch.randn(16, 2) + 1
+    assert torch.equal(layer(x)[0], x) and not layer.initialized
+    layer.train()
+    first, _ = layer(x)
+    layer(100 * x)
+    torch.testing.assert_close(layer(x)[0], first)
+
+
+def test_an_empty_batch_initialises_nothing() -> None:
+    layer = ActNorm(2)
+    layer(torch.empty(0, 2))
+    assert not layer.initialized and not layer.scale.any()
+
+
+@pytest.mark.parametrize("log_scale", [True, False])
+def test_channels_without_variance_keep_their_scale(log_scale: bool) -> None:
+    x = torch.randn(16, 3)
+    x[:, 1] = 1e4 / 3
+    layer = ActNorm(3, log_scale)
+    y, logdet = layer(x)
+    torch.testing.assert_close(y[:, 1], torch.zeros(16), atol=1e-3, rtol=0)
+    assert logdet.isfinite().all() and logdet.abs().max() < 10
+    single, _ = ActNorm(3, log_scale)(x[:1])
+    torch.testing.assert_close(single, torch.zeros(1, 3), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_inputs_do_not_overflow_the_statistics(dtype: torch.dtype) -> None:
+    x = (torch.randn(4, 2, 64, 64) * 100 + 300).to(dtype)
+    layer = ActNorm(2)
+    y, _ = layer(x)
+    assert y.dtype == dtype and layer.scale.isfinite().all()
+    torch.testing.assert_close(layer.scale.exp() * x.float().std((0, 2, 3)), torch.ones(2), atol=1e-2, rtol=0)
+
+
+def test_inverse_before_initialisation_is_an_error_in_training_only() -> None:
+    layer = ActNorm(2)
+    with pytest.raises(RuntimeError, match="run forward on a batch first"):
+        layer.inverse(torch.randn(3, 2))
+    layer.eval().inverse(torch.randn(3, 2))
+
+
+def test_a_loaded_layer_is_not_initialised_again() -> None:
+    trained = nn.ModuleDict({"norm": ActNorm(2)})
+    trained["norm"](5 * torch.randn(16, 2))
+    fresh = nn.ModuleDict({"norm": ActNorm(2)})
+    fresh.load_state_dict(trained.state_dict())
+    x = torch.randn(16, 2)
+    torch.testing.assert_close(fresh["norm"](x), trained["norm"](x))
+    fresh.load_state_dict(nn.ModuleDict({"norm": ActNorm(2)}).state_dict())
+    assert fresh["norm"](7 * x)[0].std() < 1.1 and fresh["norm"].initialized
+
+
+def test_a_flag_set_from_outside_is_seen() -> None:
+    layer = copy.deepcopy(ActNorm(2))
+    layer.initialized.fill_(True)
+    x = 5 * torch.randn(16, 2)
+    assert torch.equal(layer(x)[0], x)
+
+
+def test_the_published_form_has_the_published_statistics() -> None:
+    x = torch.randn(32, 3, dtype=torch.float64)
+    layer = ActNorm(3, log_scale=False).double()
+    layer(x)
+    torch.testing.assert_close(layer.shift.detach(), -x.mean(0))
+    torch.testing.assert_close(layer.scale.detach(), 1 / (x.std(0) + 1e-6))
+
+
+def _initialise_on_rank(rank: int, folder: str, x: Tensor) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    layer = ActNorm(3)
+    layer(x[:5] if rank == 0 else x[5:])
+    torch.save(layer.state_dict(), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_initialise_as_one_does(tmp_path: Path) -> None:
+    x = 4 * torch.randn(16, 3, 2) - 2
+    mp.spawn(_initialise_on_rank, (str(tmp_path), x), nprocs=2)
+    alone = ActNorm(3)
+    alone(x)
+    for rank in range(2):
+        state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(state, dict(alone.state_dict()))
+    assert all(torch.equal(torch.load(tmp_path / "0.pt")[k], torch.load(tmp_path / "1.pt")[k]) for k in state)

@@ -1,0 +1,151 @@
+"""Arguments that do not fit: a ValueError that names the layer and the argument, what was expected and what came."""
+
+import pytest
+import torch
+
+from flowkit import nets
+from flowkit.bijections import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    Compose,
+    Haar,
+    Inverse,
+    InvertibleConv1x1,
+    InvertibleLinear,
+    LeakyReLU,
+    Merge,
+    MultiScale,
+    Permutation,
+    Shuffle,
+    Split,
+    Squeeze,
+    Unsqueeze,
+)
+
+MLP = nets.mlp(hidden=4, depth=0)
+FLOW = Compose(norm=ActNorm(4), mix=AffineCoupling(4, MLP, condition=3)).eval()
+X, C = torch.randn(2, 4), torch.randn(2, 3)
+IMAGE = torch.randn(2, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: FLOW(torch.randn(2, 5), C), r"layer 'norm': ActNorm: x: expected 4 channels, got 5"),
+        (lambda: FLOW.inverse(torch.randn(2, 5), C), r"layer 'mix': AffineCoupling: y: expected 4 channels, got 5"),
+        (lambda: FLOW(X), r"'mix'.*condition: expected shape \(2, 3\), got none"),
+        (lambda: FLOW(X, torch.randn(2, 7)), r"'mix'.*condition: expected shape \(2, 3\).*, got \(2, 7\)"),
+        (lambda: FLOW(X, torch.randn(3, 3)), r"'mix'.*condition: expected shape \(2, 3\).*, got \(3, 3\)"),
+        (
+            lambda: FLOW(IMAGE, torch.randn(2, 3, 6, 5)),
+            r"condition: expected .* or \(2, 3, 5, 6\) .*got \(2, 3, 6, 5\)",
+        ),
+        (lambda: FLOW(X, torch.ones(2, 3, dtype=torch.int64)), r"condition: expected a floating-point .*torch.int64"),
+        (lambda: FLOW(X.int(), C), r"'norm'.*x: expected a floating-point tensor, got torch.int32; use x.float\(\)"),
+        (lambda: FLOW(X[0], C), r"'norm'.*x: expected shape \(B, C, \*spatial\).*got \(4,\)"),
+        (lambda: FLOW(X.to("meta"), C), r"'norm'.*x: expected a tensor on the layer's device cpu, got one on meta"),
+        (lambda: FLOW(X, C.to("meta")), r"'mix'.*condition: expected a tensor on cpu, like x, got one on meta"),
+        (lambda: Inverse(ActNorm(4)).eval()(IMAGE[:, :3]), r"ActNorm: y: expected 4 channels, got 3"),
+        (lambda: Squeeze()(IMAGE), r"Squeeze: x: expected spatial sizes divisible by 2, got \(5, 6\)"),
+        (lambda: Squeeze()(X), r"Squeeze: x: expected spatial sizes divisible by 2, got none"),
+        (lambda: Unsqueeze()(IMAGE[:, :3]), r"Squeeze: y: expected a multiple of 4 channels.*\(3, 5, 6\)"),
+        (lambda: Haar().inverse(IMAGE[:, :3]), r"Haar: y: expected a multiple of 4 channels.*\(3, 5, 6\)"),
+        (lambda: Merge(4)((X, X)), r"Split: y: expected a pair .*\(2, 2\) and \(2, 2\), got \[\(2, 4\), \(2, 4\)\]"),
+        (lambda: Merge(4)(X), r"Split: y: expected a pair"),
+        (lambda: MultiScale(4, Squeeze())(IMAGE[..., :4, :]), r"MultiScale: rest: expected .*\(2, 4, 6\).*\(8, 2, 3\)"),
+        (lambda: MultiScale(4, Squeeze()).output_shape((4, 2, 2)), r"MultiScale: rest: expected"),
+        (lambda: FLOW.output_shape((3,)), r"layer 'norm': ActNorm: x: expected 4 channels, got 3"),
+    ],
+)
+def test_calls(call, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_an_input_that_passes_anywhere_is_not_changed_by_the_checks() -> None:
+    assert FLOW(IMAGE, C)[0].shape == IMAGE.shape
+    assert FLOW(IMAGE, torch.randn(2, 3, 5, 6))[0].shape == IMAGE.shape
+
+
+def test_a_condition_nobody_takes_is_ignored() -> None:
+    torch.testing.assert_close(LeakyReLU()(X, C), LeakyReLU()(X))
+
+
+SINGULAR = torch.tensor([[1.0, 2.0], [2.0, 4.0]])
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Split(5), r"Split: channels: expected an even number, got 5"),
+        (lambda: MultiScale(5, LeakyReLU()), r"Split: channels: expected an even number, got 5"),
+        (lambda: Split(4, keep=4), r"Split: keep: expected 1 to 3 of 4 channels, got 4"),
+        (lambda: InvertibleConv1x1(2, weight=SINGULAR), r"InvertibleConv1x1: weight: expected an invertible matrix"),
+        (lambda: InvertibleLinear(2, weight=SINGULAR, parameterization="lu"), r"weight: expected an invertible matrix"),
+        (lambda: InvertibleLinear(3, weight=torch.eye(2)), r"weight: expected shape \(3, 3\), got \(2, 2\)"),
+        (lambda: InvertibleLinear(1, weight=torch.tensor([[torch.nan]])), r"weight: expected finite values"),
+        (lambda: InvertibleLinear(2, parameterization="svd"), r"parameterization: expected one of dense, lu.*'svd'"),
+        (
+            lambda: InvertibleLinear(2, parameterization="soft_permutation", weight=2 * torch.eye(2)),
+            r"weight: expected an orthogonal matrix",
+        ),
+        (
+            lambda: Permutation(torch.tensor([0, 0, 1])),
+            r"Permutation: permutation: expected each of 0..C-1.*\[0, 0, 1\]",
+        ),
+        (lambda: Permutation(torch.tensor([0.0, 1.0])), r"Permutation: permutation: expected"),
+        (lambda: LeakyReLU(-1), r"LeakyReLU: slope: expected a positive number, got -1"),
+        (lambda: Squeeze(order="rows"), r"Squeeze: order: expected 'channel' or 'space', got 'rows'"),
+        (lambda: Squeeze(0), r"Squeeze: factor: expected at least 1, got 0"),
+        (lambda: Haar(rebalance=0.0), r"Haar: rebalance: expected a positive number"),
+        (lambda: AffineCoupling(4, MLP, clamp="exp"), r"AffineCoupling: clamp: expected one of none, tanh.*'exp'"),
+        (lambda: AffineCoupling(4, MLP, layout="rows"), r"AffineCoupling: layout: expected one of"),
+        (lambda: AffineCoupling(4, MLP, split=4), r"AffineCoupling: split: expected 1 to 3 passive channels, got 4"),
+        (lambda: AffineCoupling(1, MLP), r"AffineCoupling: split: expected 1 to 0 passive channels, got 0"),
+        (lambda: AffineCoupling(4, (MLP,)), r"net: expected a factory or a pair of them, got 1 factories"),
+        (lambda: AdditiveCoupling(4, (MLP, MLP)), r"AdditiveCoupling: net: expected a factory, got 2 factories"),
+        (lambda: AffineCoupling(4, MLP, permutation="mix"), r"permutation: expected None, 'swap', 'flip' or a tensor"),
+        (lambda: AffineCoupling(4, MLP, permutation=torch.arange(3)), r"permutation: expected 4 channels, got 3"),
+        (lambda: Compose(torch.nn.Linear(2, 2)), r"Compose: layer '0': expected a Bijection, got Linear"),
+        (lambda: Compose(forward=LeakyReLU()), r"Compose: layer name: expected .*, got 'forward'"),
+    ],
+)
+def test_constructors(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def _change(layer, key, value):
+    state = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    state[key] = value
+    return lambda: layer.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "load, message",
+    [
+        (_change(FLOW, "norm.scale", torch.full((4,), torch.nan)), r"'norm.scale': expected finite values, got 4 of 4"),
+        (_change(FLOW, "mix.net.main.0.bias", torch.full((4,), torch.inf)), r"'mix.net.main.0.bias': expected finite"),
+        (_change(InvertibleLinear(2), "matrix.weight", SINGULAR), r"matrix.weight: expected an invertible matrix"),
+        (_change(InvertibleLinear(2, parameterization="qr"), "matrix.sign", torch.zeros(2)), r"matrix.sign: expected"),
+        (_change(Shuffle(3), "permutation", torch.tensor([0, 1, 7])), r"Shuffle: permutation: expected each of 0..C-1"),
+        (
+            _change(
+                Compose(AffineCoupling(2, MLP, permutation=torch.arange(2))), "0.permutation", torch.tensor([0, 0])
+            ),
+            r"AffineCoupling: permutation: expected each of 0..C-1",
+        ),
+    ],
+)
+def test_loading(load, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        load()
+
+
+def test_nothing_is_loaded_when_one_entry_is_bad() -> None:
+    layer = Compose(LeakyReLU(), ActNorm(2))
+    state = {"1.scale": torch.ones(2), "1.shift": torch.full((2,), torch.nan), "1.initialized": torch.tensor(True)}
+    with pytest.raises(ValueError, match="1.shift"):
+        layer.load_state_dict(state)
+    assert not layer[1].scale.any()
