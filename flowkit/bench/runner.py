@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -57,6 +58,7 @@ def compiled_contender(
 ) -> Contender:
     """The same work through torch.compile, compiled here; raises whatever torch.compile raises."""
     torch._dynamo.reset()
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # an nvcc without a GPU is no news here
     contender = make(torch.compile(function, fullgraph=True, dynamic=False), inputs)
     contender.run(contender.prepare())
     return contender
