@@ -1,0 +1,69 @@
+"""The demo's figures, all on the test part, which no training and no choice has seen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from zoo import metrics
+from zoo.demo import losses
+from zoo.demo.experiment import Parts, Translation
+from zoo.demo.graph import CLASSES
+from zoo.demo.settings import Settings
+from zoo.training.batches import seeded
+
+MEANINGS = {
+    "bits_per_dim": "the flow's code length of a held-out latent, bits for each dimension; lower is better",
+    "gaussian_bits_per_dim": "the same latents under a full-covariance Gaussian, which knows no condition",
+    "linear_gaussian_bits_per_dim": "the same under a Gaussian whose mean is a linear function of the representation",
+    "class_kept": "share of translated images that the classifier puts into the class of their condition",
+    "reconstruction_class_kept": "the same share for plain reconstructions: what the autoencoder alone costs",
+    "share_not_fixed": "share of the pixels' variance that the representation leaves open",
+    "round_trip_error": "largest error of latent -> z -> latent",
+    "conditioner_time_share": "share of a training step that the flow's conditioner networks take",
+    "conditioner_time_share_sampling": "share of a sampling pass that they take",
+    "classifier_accuracy": "of expert 1, on held-out digits",
+    "reconstruction_error": "of expert 2, root mean square, grey values in [-1, 1]",
+    "train_bits_per_dim": "the flow on the digits it was trained on: the gap to the first line is over-fitting",
+    "seconds": "the whole job; in a job that was interrupted, without the pause",
+}
+
+
+def evaluate(translation: Translation, parts: Parts, settings: Settings) -> dict[str, float]:
+    """All figures but the seconds; :data:`MEANINGS` says what they are."""
+    generator = seeded(settings.seed, *b"evaluation")
+    classifier, autoencoder, test = translation.classifier, translation.autoencoder, parts["test"]
+    latents, conditions = _pairs(translation, test.images, settings.draws, generator)
+    train_latents, train_conditions = _pairs(translation, parts["train"].images, settings.draws, generator)
+    labels = test.labels.repeat(settings.draws)
+    samples = translation.translate(torch.randn(latents.shape, generator=generator), conditions)
+    reconstructions = autoencoder.decode(autoencoder.mean(test.images))
+    batch = slice(0, settings.batch)
+    shares = metrics.conditioner_time_shares(translation.flow, latents[batch], conditions[batch])
+    return {
+        "bits_per_dim": _bits(translation, latents, conditions),
+        "gaussian_bits_per_dim": metrics.gaussian_bits_per_dim(train_latents, latents),
+        "linear_gaussian_bits_per_dim": metrics.linear_gaussian_bits_per_dim(
+            train_latents, train_conditions, latents, conditions
+        ),
+        "class_kept": metrics.class_kept(labels, classifier.classify(samples), CLASSES),
+        "reconstruction_class_kept": metrics.class_kept(test.labels, classifier.classify(reconstructions), CLASSES),
+        "share_not_fixed": metrics.share_not_fixed(samples.unflatten(0, (settings.draws, len(test)))),
+        "round_trip_error": metrics.round_trip_error(translation.flow, latents, conditions),
+        "conditioner_time_share": shares.training,
+        "conditioner_time_share_sampling": shares.sampling,
+        "classifier_accuracy": metrics.class_kept(test.labels, classifier.classify(test.images), CLASSES),
+        "reconstruction_error": float((reconstructions - test.images).square().mean().sqrt()),
+        "train_bits_per_dim": _bits(translation, train_latents, train_conditions),
+    }
+
+
+def _pairs(translation: Translation, images: Tensor, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Latents (samples of the posterior) and representations, ``draws`` for each image."""
+    images = images.repeat(draws, 1, 1, 1)
+    return translation.autoencoder.encode(images, generator), translation.classifier.represent(images)
+
+
+@torch.no_grad()
+def _bits(translation: Translation, latents: Tensor, conditions: Tensor) -> float:
+    return float(losses.bits_per_dim(*translation.flow(latents, conditions)).mean())

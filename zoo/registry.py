@@ -1,0 +1,154 @@
+"""Names for graphs: one decorator registers a function that returns a graph, with its named configurations."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from flowkit.graph import Graph
+    from flowkit.graph.module import BuiltGraph
+
+F = TypeVar("F", bound="Callable[..., Graph]")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered configuration.
+
+    Arguments:
+        name: ``paper/network`` or ``paper/network_variant``.
+        make: the function that returns the graph.
+        options: the configuration: what ``make`` is called with unless overridden.
+    """
+
+    name: str
+    make: Callable[..., Graph]
+    options: Mapping[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.make) or "").partition("\n")[0]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every option with the value it has in this configuration."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return {parameter.name: self.options.get(parameter.name, parameter.default) for parameter in parameters}
+
+    def graph(self, **overrides: Any) -> Graph:
+        """The graph; ValueError for an option that does not exist or a value of the wrong type."""
+        _check_options(self, overrides)
+        return self.make(**{**self.options, **overrides})
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(**configurations: Mapping[str, Any]) -> Callable[[F], F]:
+    """Decorator: registers a function of a paper's ``graph.py`` that returns a graph.
+
+    Each keyword is a configuration: the options that it sets. The configuration ``default`` is called
+    ``<paper>/<function>``, another one ``<paper>/<function>_<configuration>``; ``<paper>`` is the folder. Without
+    keywords there is just ``default``. Every parameter of the function needs a default and an annotation.
+
+    Raises:
+        ValueError: if a name is taken, a configuration sets an option that the function does not have, or a parameter
+            has no default.
+    """
+
+    def decorate(make: F) -> F:
+        paper = make.__module__.split(".")[-2]
+        bare = [p.name for p in inspect.signature(make).parameters.values() if p.default is p.empty]
+        if bare:
+            raise ValueError(f"{make.__qualname__}: expected a default for every parameter, {', '.join(bare)} has none")
+        for configuration, options in (configurations or {"default": {}}).items():
+            name = f"{paper}/{make.__name__}" + ("" if configuration == "default" else f"_{configuration}")
+            entry = Entry(name, make, dict(options))
+            _check_options(entry, options)
+            if name in _ENTRIES and _ENTRIES[name].make.__module__ != make.__module__:
+                raise ValueError(f"name: {name!r} is already registered by {_ENTRIES[name].make.__module__}")
+            _ENTRIES[name] = entry
+        return make
+
+    return decorate
+
+
+def list(pattern: str = "*") -> builtins.list[str]:
+    """The registered names that match a pattern such as ``demo/*``, sorted."""
+    _import_papers()
+    return sorted(name for name in _ENTRIES if fnmatchcase(name, pattern))
+
+
+def entry(name: str) -> Entry:
+    """The entry of a name; ValueError lists the names that exist."""
+    names = list()
+    if name not in _ENTRIES:
+        close = get_close_matches(name, names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"name: expected one of {', '.join(names)}, got {name!r}{hint}")
+    return _ENTRIES[name]
+
+
+def graph(name: str, **overrides: Any) -> Graph:
+    """The graph of a name.
+
+    Arguments:
+        overrides: options of the registered function, in place of the configuration's.
+
+    Raises:
+        ValueError: for an unknown name or option (the message lists those that exist), or a value of the wrong type.
+    """
+    return entry(name).graph(**overrides)
+
+
+def build(name: str, **overrides: Any) -> BuiltGraph:
+    """A freshly initialised module of :func:`graph`; errors as there."""
+    return graph(name, **overrides).build()
+
+
+def load(name: str, weights: str | Path, **overrides: Any) -> BuiltGraph:
+    """The module of a name with the weights of a safetensors file.
+
+    Raises:
+        ValueError: as :func:`graph`; and, in one message, every missing, unexpected, misshapen or non-finite tensor.
+        FileNotFoundError: if there is no such file.
+    """
+    from zoo.weights import load_into
+
+    return load_into(build(name, **overrides), weights)
+
+
+@functools.cache
+def _import_papers() -> None:
+    """Imports the graph.py of every folder of the zoo, which registers what it holds."""
+    import zoo
+
+    for folder in pkgutil.iter_modules(zoo.__path__, "zoo."):
+        if folder.ispkg and importlib.util.find_spec(f"{folder.name}.graph"):
+            importlib.import_module(f"{folder.name}.graph")
+
+
+def _check_options(entry: Entry, given: Mapping[str, Any]) -> None:
+    known = inspect.signature(entry.make).parameters
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise ValueError(f"{entry.name}: expected options among {', '.join(known)}, got {', '.join(unknown)}")
+    hints = typing.get_type_hints(entry.make)
+    for key, value in given.items():
+        wanted = hints.get(key, object)
+        accepted = (int, float) if wanted is float else wanted
+        if isinstance(accepted, type | tuple) and (not isinstance(value, accepted) or type(value) is bool != wanted):
+            raise ValueError(f"{entry.name}: {key} expects {wanted.__name__}, got {value!r}")

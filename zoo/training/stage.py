@@ -1,0 +1,204 @@
+"""One stage of a job: trains a network, goes on after an interruption, and is not trained again once finished."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.console import Console
+from torch import Tensor
+
+from flowkit.graph import BuiltGraph, Graph
+from zoo import weights
+from zoo.training.batches import Batches, mixed
+from zoo.training.experiment import Experiment, Point
+from zoo.training.progress import StageProgress
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is to be trained.
+
+    Arguments:
+        name: of the weight file and the checkpoints.
+        title: of the heading.
+        unit: of the losses shown.
+        graph: the network.
+        experiment: wraps the built network into its Lightning module.
+        batches: the training part.
+        validation: one batch, the validation part.
+        epochs: passes over the training part.
+        every: epochs between validations and checkpoints.
+        seed: of initialisation and training.
+        fingerprint: changes with anything that changes the result: settings, seed, the stages before.
+    """
+
+    name: str
+    title: str
+    unit: str
+    graph: Graph
+    experiment: Callable[[BuiltGraph], Experiment]
+    batches: Batches
+    validation: tuple[Tensor, ...]
+    epochs: int
+    every: int
+    seed: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished stage: the network, frozen and in eval mode, with the best score on the validation part."""
+
+    network: BuiltGraph
+    history: list[Point]
+    fingerprint: str
+    reused: bool
+
+    @property
+    def seconds(self) -> float:
+        """Time that the training took, interruptions left out."""
+        return self.history[-1]["seconds"]
+
+
+def run(stage: Stage, folder: Path, console: Console) -> Trained:
+    """Trains a stage, or goes on where an interrupted run stopped, or reads what a finished run left.
+
+    Writes ``<folder>/<name>.safetensors`` with graph, history and fingerprint in the metadata. While it trains, Lightning
+    checkpoints lie in ``<folder>/<name>.checkpoints``.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C; the next call goes on from the last checkpoint.
+    """
+    file, checkpoints = folder / f"{stage.name}.safetensors", folder / f"{stage.name}.checkpoints"
+    finished = _finished(stage, file)
+    if finished is not None:
+        return finished
+    resume = _resumable(stage, checkpoints)
+    with torch.random.fork_rng():
+        torch.manual_seed(mixed(stage.seed))
+        network = stage.graph.build()
+        experiment = stage.experiment(network)
+        best = _fit(stage, experiment, checkpoints, resume, console)
+    prefix = "network."
+    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)})
+    notes = {"fingerprint": stage.fingerprint, "history": json.dumps(experiment.history)}
+    weights.save(network, file, notes)
+    shutil.rmtree(checkpoints)
+    return Trained(_frozen(network), experiment.history, stage.fingerprint, reused=False)
+
+
+class _Reporter(lightning.Callback):
+    """Feeds the history and the progress display, and tells the batches which epoch it is."""
+
+    def __init__(self, progress: StageProgress, batches: Batches) -> None:
+        self.progress, self.batches = progress, batches
+        self.begun = time.perf_counter()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, Experiment)
+        earlier = pl_module.history[-1]["seconds"] if pl_module.history else 0.0
+        self.begun = time.perf_counter() - earlier
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, Experiment)
+        point = pl_module.record(time.perf_counter() - self.begun)
+        self.progress.measured(point["epoch"], point["train"], point["validation"])
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.batches.epoch = trainer.current_epoch + 1
+        self.progress.advance(trainer.current_epoch + 1)
+
+
+def _fit(stage: Stage, experiment: Experiment, checkpoints: Path, resume: Path | None, console: Console) -> str:
+    """Runs the trainer; returns the path of the best checkpoint."""
+    keeper = ModelCheckpoint(
+        checkpoints, "best", monitor="validation", save_last=True, every_n_epochs=stage.every, save_on_train_epoch_end=True
+    )
+    start = 0
+    if resume is not None:
+        start = int(torch.load(resume, map_location="cpu", weights_only=True)["epoch"]) + 1
+        console.print(f"  going on after epoch {start} of {stage.epochs}", highlight=False)
+    stage.batches.epoch = start
+    whole = Batches(*stage.validation, size=len(stage.validation[0]), seed=stage.seed)
+    with _quiet(), StageProgress(console, stage.title, stage.epochs, stage.unit) as progress:
+        progress.advance(start)
+        trainer = lightning.Trainer(
+            accelerator="cpu",
+            max_epochs=stage.epochs,
+            check_val_every_n_epoch=stage.every,
+            num_sanity_val_steps=0,
+            gradient_clip_val=5.0,
+            callbacks=[_Reporter(progress, stage.batches), keeper],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        with _keyboard_interrupt():
+            trainer.fit(experiment, stage.batches, whole, ckpt_path=resume, weights_only=True)
+    return keeper.best_model_path
+
+
+@contextmanager
+def _keyboard_interrupt() -> Iterator[None]:
+    """Lightning turns Ctrl-C into an exit and leaves the signal ignored; this gives KeyboardInterrupt back."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from stop
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice and banners; its errors still show."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _finished(stage: Stage, file: Path) -> Trained | None:
+    """What an earlier run of the same stage left, if there is one."""
+    if not file.is_file():
+        return None
+    notes: dict[str, Any] = weights.read(file)[1]
+    if notes.get("fingerprint") != stage.fingerprint:
+        return None
+    return Trained(_frozen(weights.load(file)), json.loads(notes["history"]), stage.fingerprint, reused=True)
+
+
+def _resumable(stage: Stage, checkpoints: Path) -> Path | None:
+    """The checkpoint of an interrupted run of the same stage; those of another one are removed."""
+    mark, last = checkpoints / "fingerprint", checkpoints / "last.ckpt"
+    if mark.is_file() and mark.read_text() == stage.fingerprint:
+        return last if last.is_file() else None
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    checkpoints.mkdir(parents=True)
+    mark.write_text(stage.fingerprint)
+    return None
+
+
+def _frozen(network: BuiltGraph) -> BuiltGraph:
+    return network.eval().requires_grad_(False)

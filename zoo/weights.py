@@ -1,0 +1,101 @@
+"""Weight files: safetensors with the graph's YAML in the metadata, so that a file is enough to rebuild its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from zoo.extras import require
+
+if TYPE_CHECKING:
+    from flowkit.graph.module import BuiltGraph
+
+GRAPH_KEY = "flowkit.graph"
+M = TypeVar("M", bound=nn.Module)
+
+
+def save(model: BuiltGraph, path: str | Path, notes: Mapping[str, str] | None = None) -> None:
+    """Writes the weights of a built graph; the file appears whole or not at all.
+
+    Arguments:
+        notes: further metadata, text by name.
+    """
+    require("safetensors")
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={**(notes or {}), GRAPH_KEY: model.graph.to_yaml()})
+    partial.replace(path)
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file.
+
+    Raises:
+        FileNotFoundError: with the path tried.
+        ValueError: if it is not a safetensors file.
+    """
+    require("safetensors")
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: no file {str(path)!r}; `python -m zoo demo` writes those of the demo")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"weights: expected a safetensors file, {str(path)!r} is none ({error})") from error
+
+
+def load(path: str | Path) -> BuiltGraph:
+    """The model in a file: its graph from the metadata, its weights from the tensors.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file holds no graph, or tensors that do not fit it.
+    """
+    from flowkit.graph import Graph
+
+    _, notes = read(path)
+    if GRAPH_KEY not in notes:
+        raise ValueError(
+            f"weights: expected the metadata key {GRAPH_KEY!r} with the graph, {str(path)!r} has "
+            f"{', '.join(notes) or 'no metadata'}; build the model and use load_into(model, path)"
+        )
+    return load_into(Graph.from_yaml(notes[GRAPH_KEY].rstrip("\n") + "\n").build(), path)
+
+
+def load_into(model: M, path: str | Path) -> M:
+    """Fills a model with the tensors of a file and returns it, in eval mode.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: one message with every missing, unexpected, misshapen or non-finite tensor; the model is then
+            unchanged.
+    """
+    tensors, _ = read(path)
+    faults = mismatches(model.state_dict(), tensors)
+    if faults:
+        raise ValueError(f"weights: {str(path)!r} does not fit the model\n  " + "\n  ".join(faults))
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def mismatches(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """One line per tensor that is missing, unexpected, misshapen or not finite."""
+    faults = [f"missing: {key} {tuple(wanted[key].shape)}" for key in wanted.keys() - given.keys()]
+    faults += [f"unexpected: {key} {tuple(given[key].shape)}" for key in given.keys() - wanted.keys()]
+    for key in wanted.keys() & given.keys():
+        if wanted[key].shape != given[key].shape:
+            faults.append(f"misshapen: {key}: expected {tuple(wanted[key].shape)}, got {tuple(given[key].shape)}")
+        elif not torch.isfinite(given[key]).all():
+            faults.append(f"not finite: {key}")
+    return sorted(faults)
