@@ -1,5 +1,7 @@
-"""Decides which back ends are compiled, and compiles them with ninja: the CPU back end with any C++ compiler, the CUDA back
-end where nvcc and a CUDA build of torch agree in their major version. Everything declarative is in pyproject.toml.
+"""Decides which back ends are compiled, and compiles them with ninja.
+
+The CPU back end needs a C++ compiler, the CUDA back end an nvcc and a CUDA build of torch that agree in their major
+version. Everything declarative is in pyproject.toml.
 
     FLOWKIT_NATIVE=0      compile nothing (pure torch)
     FLOWKIT_CUDA=0|1      leave the CUDA back end out | fail if it cannot be built
@@ -69,7 +71,7 @@ class Toolkit:
 
 def find_cuda(torch) -> Toolkit | None:
     wanted = os.environ.get("FLOWKIT_CUDA")
-    if wanted == "0" or not any((CSRC / "cuda").glob("*.cu")):
+    if wanted == "0":
         return None
     nvcc = shutil.which("nvcc")
     problem = None
@@ -154,8 +156,9 @@ class Build(build_ext):
         flags = " ".join([common, *(f"-isystem {escape(Path(i))}" for i in includes), *(f"-D{d}" for d in defines)])
         ninja.rule("cxx", f"{compiler} -MMD -MF $out.d {flags} $flags -c $in -o $out")
         ninja.rule("link", f"{compiler} -shared $in $flags -o $out", depfile=False)
-        for source in ("register.cpp", "module.cpp", "cpu/dispatch.cpp"):
-            ninja.compile("cxx", CSRC / source)
+        operators = sorted((CSRC / "operators").glob("*.cpp"))
+        for source in (CSRC / "register.cpp", CSRC / "module.cpp", CSRC / "cpu" / "dispatch.cpp", *operators):
+            ninja.compile("cxx", source)
         for isa, isa_flags in {"generic": "", **(X86_ISA if x86 else {})}.items():
             for name in CPU_FILES:
                 ninja.compile("cxx", CSRC / "cpu" / f"{name}.cpp", f"-DFLOWKIT_ISA={isa} {isa_flags}", f".{isa}")

@@ -32,7 +32,7 @@ struct Shape {
 };
 
 // Log-determinants are (batch,) in float (double for float64): written, or added to what is there if accumulate.
-// partial is scratch for partial sums, `partial_size(shape)` elements of that type (elementwise operators).
+// partial is scratch for partial sums, `partial_size(shape)` elements of that type, null if that is 0.
 struct LogDet {
   Array sum, partial;
   bool accumulate = false;

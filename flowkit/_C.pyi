@@ -11,3 +11,6 @@ def has_cuda() -> bool:
 
 def cuda_architectures() -> list[str]:
     """The architectures that the CUDA kernels were compiled for."""
+
+direct: object
+"""The operators as functions past torch's dispatcher; without members before torch 2.14."""

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from typing import Any
 
 import torch
 
@@ -15,18 +16,19 @@ def check_torch_version(version: str) -> None:
     if found < MINIMUM_TORCH:
         wanted = ".".join(map(str, MINIMUM_TORCH))
         raise ImportError(
-            f"flowkit needs torch >= {wanted}, found torch {version}; install a newer one: pip install 'torch>={wanted}'"
+            f"flowkit needs torch >= {wanted}, found torch {version}; install a newer one: "
+            f"pip install 'torch>={wanted}'"
         )
 
 
 check_torch_version(torch.__version__)
 
 try:
-    from flowkit import _C  # type: ignore[attr-defined]
+    from flowkit import _C
 
     available, reason = True, ""
 except ImportError as error:
-    _C, available, reason = None, False, str(error)
+    available, reason = False, str(error)
     warnings.warn(
         "flowkit runs without its compiled kernels: every operator works, slower, in plain torch "
         f"({error}). Reinstall with a C++ compiler to get them; flowkit.info() tells which back end runs.",
@@ -36,6 +38,7 @@ except ImportError as error:
 
 has_cpu: bool = available
 has_cuda: bool = available and _C.has_cuda()
+direct: Any = _C.direct if available and hasattr(_C.direct, "actnorm") else None
 
 
 def supports(x: torch.Tensor) -> bool:

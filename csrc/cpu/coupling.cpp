@@ -192,14 +192,13 @@ void coupling(const CouplingForward& a) {
     using T = decltype(value);
     using C = Compute<T>;
     const Kernel<T, decltype(fn)> kernel(a, fn);
-    auto* partial = static_cast<C*>(a.logdet.partial.data);
-    const int64_t per_sample = Units(a.shape).per_sample;
+    const PartialSums<C> sums(a.logdet, a.shape);
     for_units(a.shape, [&](int64_t b, int64_t unit, int64_t first, int64_t last) {
-      partial[b * per_sample + unit] = static_cast<C>(
-          a.shape.channels_last ? kernel.forward_pixels(a, b, first, last)
-                                : kernel.forward_channels(a, b, first, last));
+      sums.put(b, unit,
+               a.shape.channels_last ? kernel.forward_pixels(a, b, first, last)
+                                     : kernel.forward_channels(a, b, first, last));
     });
-    finish<C>(a.logdet, a.shape.batch, per_sample);
+    sums.finish();
   });
 }
 

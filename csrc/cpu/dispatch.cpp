@@ -42,7 +42,10 @@ Capability capability() {
 #endif
 }
 
-int64_t partial_size(const Shape& shape) { return shape.batch * generic::Units(shape).per_sample; }
+int64_t partial_size(const Shape& shape) {
+  const int64_t units = generic::Units(shape).per_sample;
+  return units > 1 ? shape.batch * units : 0;
+}
 
 int64_t actnorm_partial_size(const Shape& shape) { return generic::RowUnits(shape).count * 2 * shape.channels; }
 

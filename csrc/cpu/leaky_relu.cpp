@@ -27,8 +27,7 @@ void leaky_relu(const LeakyReluForward& a) {
     const Rows rows{a.shape};
     const double slope = a.inverse ? 1 / a.slope : a.slope;
     const math::LeakyRelu<C> fn{static_cast<C>(slope)};
-    auto* partial = static_cast<C*>(a.logdet.partial.data);
-    const int64_t per_sample = Units(a.shape).per_sample;
+    const PartialSums<C> sums(a.logdet, a.shape);
     for_units(a.shape, [&](int64_t b, int64_t unit, int64_t first, int64_t last) {
       Input<T> in;
       Output<T> out;
@@ -51,9 +50,9 @@ void leaky_relu(const LeakyReluForward& a) {
           out.put(y + i * ys, ys, m);
         }
       }
-      partial[b * per_sample + unit] = static_cast<C>(negative * std::log(slope));
+      sums.put(b, unit, negative * std::log(slope));
     });
-    finish<C>(a.logdet, a.shape.batch, per_sample);
+    sums.finish();
   });
 }
 

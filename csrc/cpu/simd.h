@@ -178,17 +178,36 @@ void for_units(const Shape& shape, const Body& body) {
   });
 }
 
-// Sums the partial log-dets of each sample in a fixed order.
+// Where work units leave their part of the log-det: in the result itself if a sample is one unit.
 template <class C>
-void finish(const LogDet& logdet, int64_t batch, int64_t per_sample) {
-  auto* sum = static_cast<C*>(logdet.sum.data);
-  const auto* partial = static_cast<const C*>(logdet.partial.data);
-  for (int64_t b = 0; b < batch; ++b) {
-    double total = 0;
-    for (int64_t k = 0; k < per_sample; ++k) total += partial[b * per_sample + k];
-    sum[b] = static_cast<C>(logdet.accumulate ? sum[b] + total : total);
+class PartialSums {
+ public:
+  PartialSums(const LogDet& logdet, const Shape& shape)
+      : sum_(static_cast<C*>(logdet.sum.data)), partial_(static_cast<C*>(logdet.partial.data)),
+        accumulate_(logdet.accumulate), batch_(shape.batch), per_sample_(Units(shape).per_sample) {}
+
+  void put(int64_t sample, int64_t unit, double value) const {
+    if (partial_)
+      partial_[sample * per_sample_ + unit] = static_cast<C>(value);
+    else
+      sum_[sample] = static_cast<C>(accumulate_ ? sum_[sample] + value : value);
   }
-}
+
+  // Sums the parts of each sample in a fixed order.
+  void finish() const {
+    if (!partial_) return;
+    for (int64_t b = 0; b < batch_; ++b) {
+      double total = 0;
+      for (int64_t k = 0; k < per_sample_; ++k) total += partial_[b * per_sample_ + k];
+      sum_[b] = static_cast<C>(accumulate_ ? sum_[b] + total : total);
+    }
+  }
+
+ private:
+  C *sum_, *partial_;
+  bool accumulate_;
+  int64_t batch_, per_sample_;
+};
 
 // n elements of scratch that live until this thread's next call with the same `slot`.
 template <class T, int slot = 0>

@@ -10,18 +10,21 @@ from flowkit import _native
 from flowkit.ops._layout import dense_strides, empty_output, is_channels_last, logdet_dtype
 from flowkit.ops.workspace import Workspace
 
-
 OPERATORS: dict[str, "Operator"] = {}
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 class Operator:
     """One native operator in its three forms (functional, into buffers, backward) with its reference in plain torch.
 
     Arguments:
-        name: operator name; ``torch.ops.flowkit.<name>``, ``<name>_out`` and ``<name>_backward`` are the native forms.
+        name: ``torch.ops.flowkit.<name>``, ``<name>_out`` and ``<name>_backward`` are the native forms.
         reference: ``(*tensors, *options) -> (y, logdet)`` or ``(y,)``.
-        backward_reference: ``(grad_y, [grad_logdet,] kept, *tensors[1:], *options)`` -> gradients of the leading tensors;
-            ``kept`` is the output y, from which the backward rebuilds what it needs (or x, with ``keep_input``).
+        backward_reference: ``(grad_y, [grad_logdet,] kept, *tensors[1:], *options)`` -> gradients of the leading
+            tensors; ``kept`` is the output y, from which the backward rebuilds what it needs (x with
+            ``keep_input``).
+        check: ``(name, *args)`` raises ValueError for arguments that do not fit. Native forms check for themselves, so
+            it runs only where there is none, and to explain what one of them refused.
         tensors: number of tensor arguments, x first; optional ones may be None.
         logdet: whether the operator returns a log-determinant.
         keep_input: whether the backward reads x instead of y.
@@ -32,50 +35,60 @@ class Operator:
         name: str,
         reference: Callable[..., tuple[Tensor, ...]],
         backward_reference: Callable[..., tuple[Tensor, ...]],
+        check: Callable[..., None],
         *,
         tensors: int,
         logdet: bool = True,
         keep_input: bool = False,
     ) -> None:
-        self.name, self.reference, self.backward_reference = name, reference, backward_reference
+        self.name, self.reference, self.backward_reference, self.check = name, reference, backward_reference, check
         self._tensors, self._logdet, self._keep_input = tensors, logdet, keep_input
         OPERATORS[name] = self
         if _native.available:
             self._register()
 
-    def __call__(self, out: Workspace | None, in_place: bool, *args: Any) -> tuple[Tensor, ...]:
+    def __call__(self, out: Workspace | None, in_place: bool, *args: Any) -> Any:
         """Runs on the best back end for ``args``; ``in_place`` says whether y may overwrite x inside ``out``."""
         recording = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args[: self._tensors])
-        if out is not None:
-            if recording:
-                raise ValueError(f"{self.name}: out= needs torch.no_grad(), since buffers are overwritten")
-            return self._into(out, in_place, args)
-        if not _native.supports(args[0]):
-            return self.reference(*args)
+        if recording and out is not None:
+            raise ValueError(f"{self.name}: out= needs torch.no_grad(), since buffers are overwritten")
         if torch.compiler.is_compiling():
-            return self._native(*args)
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            return self.reference(*args)  # vmap, jacrev, jvp: torch transforms plain operators best
-        if recording:
-            return self._function.apply(*args)
-        return self._below_autograd(*args)
+            self.check(self.name, *args)
+            return self._native(*args) if _native.supports(args[0]) else self.reference(*args)
+        if not _native.supports(args[0]) or torch._C._functorch.peek_interpreter_stack() is not None:
+            self.check(self.name, *args)  # vmap, jacrev and jvp transform plain operators best
+            return self._keep(out, *self.reference(*args))
+        try:
+            if out is not None:
+                return self._into(out, in_place, args)
+            return self._function.apply(*args) if recording else self._forward(*args)
+        except (RuntimeError, TypeError):
+            self.check(self.name, *args)
+            raise
 
-    def _into(self, out: Workspace, in_place: bool, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
-        if not _native.supports(args[0]):
-            y, *logdet = self.reference(*args)
-            if logdet:
-                out.add(logdet[0])
-            return y, out.logdet
-        y = out.target(args[0], in_place)
-        if self._logdet:
-            self._native_out(*args, y, out.logdet)
-        else:
-            self._native_out(*args, y)
+    @staticmethod
+    def _keep(out: Workspace | None, y: Tensor, *logdet: Tensor) -> tuple[Tensor, ...]:
+        if out is None:
+            return y, *logdet
+        for value in logdet:
+            out.add(value)
         return y, out.logdet
 
-    def _below_autograd(self, *args: Any) -> tuple[Tensor, ...]:
-        with torch._C._AutoDispatchBelowAutograd():
-            result = self._native(*args)
+    def _into(self, out: Workspace, in_place: bool, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+        y = out.target(args[0], in_place)
+        run = self._direct_out if _may_skip_dispatcher(args[0]) else self._native_out
+        if self._logdet:
+            run(*args, y, out.logdet)
+        else:
+            run(*args, y)
+        return y, out.logdet
+
+    def _forward(self, *args: Any) -> tuple[Tensor, ...]:
+        if _may_skip_dispatcher(args[0]):
+            result = self._direct(*args)
+        else:
+            with torch._C._AutoDispatchBelowAutograd():
+                result = self._native(*args)
         return result if self._logdet else (result,)
 
     def _setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -88,7 +101,8 @@ class Operator:
         if torch.is_grad_enabled():  # a graph of the backward is wanted: double backward
             results = self.backward_reference(*grads, *kept, *ctx.options)
         else:
-            results = self._native_backward(*grads, *kept, *ctx.options)
+            run = self._direct_backward if _may_skip_dispatcher(grads[0]) else self._native_backward
+            results = run(*grads, *kept, *ctx.options)
             results = (results,) if isinstance(results, Tensor) else results
         given = [g if t is not None else None for g, t in zip(results, kept, strict=False)]
         return *given, *[None] * (self._tensors - len(given) + len(ctx.options))
@@ -117,6 +131,10 @@ class Operator:
         self._native_out = getattr(namespace, self.name + "_out").default
         self._native_backward = getattr(namespace, self.name + "_backward").default
         self._grads = len(self._native_backward._schema.returns)
+        if _native.direct is not None:
+            self._direct = getattr(_native.direct, self.name)
+            self._direct_out = getattr(_native.direct, self.name + "_out")
+            self._direct_backward = getattr(_native.direct, self.name + "_backward")
         qualified = f"flowkit::{self.name}"
         torch.library.register_fake(qualified, self._fake)
         torch.library.register_fake(qualified + "_out", lambda *args: None)
@@ -126,21 +144,28 @@ class Operator:
             self._setup_context(ctx, inputs, output if self._logdet else (output,))
 
         torch.library.register_autograd(qualified, self._backward, setup_context=setup_context)
-        self._function = type(
+        self._function: Any = type(
             f"{self.name}_function",
             (torch.autograd.Function,),
             {
-                "forward": staticmethod(self._below_autograd),
+                "forward": staticmethod(self._forward),
                 "setup_context": staticmethod(self._setup_context),
                 "backward": staticmethod(self._backward),
             },
         )
 
 
+def _may_skip_dispatcher(x: Tensor) -> bool:
+    """Whether nothing but the kernel would see this eager call: a plain tensor, and no dispatch mode is on."""
+    return _native.direct is not None and type(x) in _PLAIN and torch._C._len_torch_dispatch_stack() == 0
+
+
 def check_x(name: str, x: Tensor) -> None:
     """Raises ValueError unless x is a floating-point tensor (B, C, *spatial)."""
     if x.dtype not in _native.DTYPES:
-        raise ValueError(f"{name}: x must be float32, float64, bfloat16 or float16, got {x.dtype}; convert it with x.float()")
+        raise ValueError(
+            f"{name}: x must be float32, float64, bfloat16 or float16, got {x.dtype}; convert it with x.float()"
+        )
     if not 2 <= x.dim() <= 5:
         raise ValueError(f"{name}: x must be (B, C, *spatial) with 0 to 3 spatial dimensions, got {tuple(x.shape)}")
 
@@ -159,7 +184,8 @@ def check_coupling(name: str, x: Tensor, argument: str, params: Tensor, begin: i
         raise ValueError(f"{name}: {argument} must be ({wanted}) for x {tuple(shape)}, got {tuple(given)}")
     if begin < 0 or begin + given[1] // parts > shape[1]:
         raise ValueError(
-            f"{name}: channels [{begin}, {begin + given[1] // parts}) are to be transformed, but x has channels [0, {shape[1]})"
+            f"{name}: channels [{begin}, {begin + given[1] // parts}) are to be transformed, "
+            f"but x has channels [0, {shape[1]})"
         )
     check_device(name, x, argument, params)
 

@@ -65,17 +65,23 @@ def backward_reference(
     return grad_x, grad_scale.to(scale.dtype), grad_shift.to(shift.dtype)
 
 
-_operator = Operator("actnorm", reference, backward_reference, tensors=3)
-
-
-def _call(
-    name: str, x: Tensor, scale: Tensor, shift: Tensor, log_scale: bool, out: Workspace | None, inverse: bool
-) -> tuple[Tensor, Tensor]:
+def check(name: str, x: Tensor, scale: Tensor, shift: Tensor, log_scale: bool, inverse: bool) -> None:
+    """Raises ValueError for arguments that do not fit x."""
     check_x(name, x)
     check_channels(name, x, "scale", scale)
     check_channels(name, x, "shift", shift)
+
+
+_operator = Operator("actnorm", reference, backward_reference, check, tensors=3)
+
+
+def _call(
+    x: Tensor, scale: Tensor, shift: Tensor, log_scale: bool, out: Workspace | None, inverse: bool
+) -> tuple[Tensor, Tensor]:
     wide = logdet_dtype(x.dtype)
-    return _operator(out, True, x, scale.to(wide), shift.to(wide), log_scale, inverse)
+    if scale.dtype is not wide or shift.dtype is not wide:
+        scale, shift = scale.to(wide), shift.to(wide)
+    return _operator(out, True, x, scale, shift, log_scale, inverse)
 
 
 def actnorm(
@@ -95,11 +101,11 @@ def actnorm(
     Raises:
         ValueError: a shape, dtype or device that does not fit.
     """
-    return _call("actnorm", x, scale, shift, log_scale, out, False)
+    return _call(x, scale, shift, log_scale, out, False)
 
 
 def actnorm_inverse(
     y: Tensor, scale: Tensor, shift: Tensor, *, log_scale: bool, out: Workspace | None = None
 ) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`actnorm`, with the same arguments: x and log|det dx/dy|."""
-    return _call("actnorm_inverse", y, scale, shift, log_scale, out, True)
+    return _call(y, scale, shift, log_scale, out, True)

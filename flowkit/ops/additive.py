@@ -9,9 +9,7 @@ from flowkit.ops.permute import gather_channels, scatter_channels
 from flowkit.ops.workspace import Workspace
 
 
-def reference(
-    x: Tensor, shift: Tensor, permutation: Tensor | None, begin: int, inverse: bool
-) -> tuple[Tensor, Tensor]:
+def reference(x: Tensor, shift: Tensor, permutation: Tensor | None, begin: int, inverse: bool) -> tuple[Tensor, Tensor]:
     """The coupling in plain torch."""
     end = begin + shift.size(1)
     if inverse:
@@ -39,16 +37,22 @@ def backward_reference(
     return grad_x, grad_x[:, begin:end]
 
 
-_operator = Operator("additive_coupling", reference, backward_reference, tensors=3)
-
-
-def _call(
-    name: str, x: Tensor, shift: Tensor, begin: int, permutation: Tensor | None, out: Workspace | None, inverse: bool
-) -> tuple[Tensor, Tensor]:
+def check(name: str, x: Tensor, shift: Tensor, permutation: Tensor | None, begin: int, inverse: bool) -> None:
+    """Raises ValueError for arguments that do not fit x."""
     check_x(name, x)
     check_coupling(name, x, "shift", shift, begin, parts=1)
     check_permutation(name, x, permutation)
-    return _operator(out, permutation is None, x, shift.to(x.dtype), permutation, begin, inverse)
+
+
+_operator = Operator("additive_coupling", reference, backward_reference, check, tensors=3)
+
+
+def _call(
+    x: Tensor, shift: Tensor, begin: int, permutation: Tensor | None, out: Workspace | None, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    if shift.dtype is not x.dtype:
+        shift = shift.to(x.dtype)
+    return _operator(out, permutation is None, x, shift, permutation, begin, inverse)
 
 
 def additive_coupling(
@@ -69,11 +73,11 @@ def additive_coupling(
     Raises:
         ValueError: a shape, dtype or device that does not fit.
     """
-    return _call("additive_coupling", x, shift, begin, permutation, out, False)
+    return _call(x, shift, begin, permutation, out, False)
 
 
 def additive_coupling_inverse(
     y: Tensor, shift: Tensor, *, begin: int, permutation: Tensor | None = None, out: Workspace | None = None
 ) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`additive_coupling`, with the same arguments."""
-    return _call("additive_coupling_inverse", y, shift, begin, permutation, out, True)
+    return _call(y, shift, begin, permutation, out, True)

@@ -1,7 +1,7 @@
 """Affine coupling: x' = x * exp(l(u)) + t on a run of channels, with the permutation that follows it."""
 
-from torch import Tensor
 import torch
+from torch import Tensor
 
 from flowkit.ops._layout import logdet_dtype
 from flowkit.ops._operator import Operator, check_coupling, check_permutation, check_x
@@ -122,30 +122,50 @@ def backward_reference(
     return grad_x, grad_u, grad_t
 
 
-_operator = Operator("affine_coupling", reference, backward_reference, tensors=4)
-
-
-def _call(
-    name: str, x: Tensor, params: Tensor, shift: Tensor | None, begin: int, clamp: str, bound: float | None, gain: float,
-    layout: str, permutation: Tensor | None, out: Workspace | None, inverse: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    if clamp not in CLAMPS:
-        raise ValueError(f"{name}: clamp must be one of {', '.join(CLAMPS)}, got {clamp!r}")
-    if layout not in LAYOUTS:
-        raise ValueError(f"{name}: layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+def check(
+    name: str, x: Tensor, params: Tensor, shift: Tensor | None, permutation: Tensor | None, begin: int, *options: object
+) -> None:
+    """Raises ValueError for arguments that do not fit x."""
     check_x(name, x)
-    packed = shift is None
-    check_coupling(name, x, "params", params, begin, parts=2 if packed else 1)
+    check_coupling(name, x, "params", params, begin, parts=2 if shift is None else 1)
     if shift is not None:
         check_coupling(name, x, "shift", shift, begin, parts=1)
         if shift.size(1) != params.size(1):
-            raise ValueError(f"{name}: params has {params.size(1)} channels and shift {shift.size(1)}; they must be equal")
-        shift = shift.to(x.dtype)
+            raise ValueError(
+                f"{name}: params has {params.size(1)} channels and shift {shift.size(1)}; they must be equal"
+            )
     check_permutation(name, x, permutation)
-    if bound is None:
-        bound = DEFAULT_BOUND[clamp]
-    options = (begin, LAYOUTS.index(layout), CLAMPS.index(clamp), bound, gain, inverse)
-    return _operator(out, permutation is None, x, params.to(x.dtype), shift, permutation, *options)
+
+
+_operator = Operator("affine_coupling", reference, backward_reference, check, tensors=4)
+_LAYOUT_CODE = {name: code for code, name in enumerate(LAYOUTS)}
+_CLAMP_CODE = {name: code for code, name in enumerate(CLAMPS)}
+
+
+def _call(
+    x: Tensor,
+    params: Tensor,
+    shift: Tensor | None,
+    begin: int,
+    clamp: str,
+    bound: float | None,
+    gain: float,
+    layout: str,
+    permutation: Tensor | None,
+    out: Workspace | None,
+    inverse: bool,
+) -> tuple[Tensor, Tensor]:
+    clamp_code, layout_code = _CLAMP_CODE.get(clamp), _LAYOUT_CODE.get(layout)
+    if clamp_code is None:
+        raise ValueError(f"affine_coupling: clamp must be one of {', '.join(CLAMPS)}, got {clamp!r}")
+    if layout_code is None:
+        raise ValueError(f"affine_coupling: layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    if params.dtype is not x.dtype:
+        params = params.to(x.dtype)
+    if shift is not None and shift.dtype is not x.dtype:
+        shift = shift.to(x.dtype)
+    options = (begin, layout_code, clamp_code, DEFAULT_BOUND[clamp] if bound is None else bound, gain, inverse)
+    return _operator(out, permutation is None, x, params, shift, permutation, *options)
 
 
 def affine_coupling(
@@ -171,8 +191,8 @@ def affine_coupling(
         params: raw scale u and shift t, (B, 2n, *spatial); u alone, (B, n, *spatial), if ``shift`` is given.
         shift: t, (B, n, *spatial), when it comes from a network of its own.
         begin: first transformed channel.
-        clamp: l(u) is ``gain*u`` ("none"), ``bound*tanh(gain*u)`` ("tanh"), ``bound*0.636*atan(gain*u)`` ("atan", FrEIA),
-            ``log(sigmoid(gain*u + 2) + bound)`` ("sigmoid", Glow, arXiv 1807.03039).
+        clamp: l(u) is ``gain*u`` ("none"), ``bound*tanh(gain*u)`` ("tanh"), ``bound*0.636*atan(gain*u)`` ("atan",
+            FrEIA), ``log(sigmoid(gain*u + 2) + bound)`` ("sigmoid", Glow, arXiv 1807.03039).
         bound: largest |l| of tanh (default 1) and atan (default 2); smallest scale of sigmoid (default 0).
         gain: multiplies u before the clamp.
         layout: how ``params`` packs u and t: "scale_shift" or "shift_scale" in halves, "scale_shift_interleaved" or
@@ -186,7 +206,7 @@ def affine_coupling(
     Raises:
         ValueError: a shape, dtype, device or option that does not fit.
     """
-    return _call("affine_coupling", x, params, shift, begin, clamp, bound, gain, layout, permutation, out, False)
+    return _call(x, params, shift, begin, clamp, bound, gain, layout, permutation, out, False)
 
 
 def affine_coupling_inverse(
@@ -203,4 +223,4 @@ def affine_coupling_inverse(
     out: Workspace | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`affine_coupling`, with the same arguments: x and log|det dx/dy|."""
-    return _call("affine_coupling_inverse", y, params, shift, begin, clamp, bound, gain, layout, permutation, out, True)
+    return _call(y, params, shift, begin, clamp, bound, gain, layout, permutation, out, True)

@@ -22,13 +22,17 @@ def backward_reference(grad_y: Tensor, grad_logdet: Tensor, y: Tensor, slope: fl
     return (torch.where(y < 0, grad_y / slope if inverse else grad_y * slope, grad_y),)
 
 
-_operator = Operator("leaky_relu", reference, backward_reference, tensors=1)
-
-
-def _call(name: str, x: Tensor, slope: float, out: Workspace | None, inverse: bool) -> tuple[Tensor, Tensor]:
+def check(name: str, x: Tensor, slope: float, inverse: bool) -> None:
+    """Raises ValueError for an x that is no (B, C, *spatial) in floating point."""
     check_x(name, x)
+
+
+_operator = Operator("leaky_relu", reference, backward_reference, check, tensors=1)
+
+
+def _call(x: Tensor, slope: float, out: Workspace | None, inverse: bool) -> tuple[Tensor, Tensor]:
     if not 0 < slope < math.inf:
-        raise ValueError(f"{name}: slope must be positive and finite, got {slope}")
+        raise ValueError(f"leaky_relu: slope must be positive and finite, got {slope}")
     return _operator(out, True, x, slope, inverse)
 
 
@@ -46,9 +50,9 @@ def leaky_relu(x: Tensor, slope: float, *, out: Workspace | None = None) -> tupl
     Raises:
         ValueError: a slope that is not positive, or x of a wrong dtype or rank.
     """
-    return _call("leaky_relu", x, slope, out, False)
+    return _call(x, slope, out, False)
 
 
 def leaky_relu_inverse(y: Tensor, slope: float, *, out: Workspace | None = None) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`leaky_relu`, with the same arguments: x and log|det dx/dy|."""
-    return _call("leaky_relu_inverse", y, slope, out, True)
+    return _call(y, slope, out, True)

@@ -22,13 +22,19 @@ def backward_reference(grad_y: Tensor, x: Tensor, weight: Tensor) -> tuple[Tenso
     return grad_x, torch.einsum("bis,bjs->ij", grad_y.flatten(2), x.flatten(2))
 
 
-_operator = Operator("channel_linear", reference, backward_reference, tensors=2, logdet=False, keep_input=True)
+def check(name: str, x: Tensor, weight: Tensor) -> None:
+    """Raises ValueError for arguments that do not fit x."""
+    check_x(name, x)
+    check_channels(name, x, "weight", weight, rank=2)
+
+
+_operator = Operator("channel_linear", reference, backward_reference, check, tensors=2, logdet=False, keep_input=True)
 
 
 def channel_linear(x: Tensor, weight: Tensor, *, out: Workspace | None = None) -> Tensor:
     """``y[:, i] = sum_j weight[i, j] x[:, j]`` at every pixel (Glow, arXiv 1807.03039, section 3.2).
 
-    Its inverse is the same map with the inverse matrix; its log-det, pixels * log|det weight|, is the layer's to compute.
+    Its inverse is the same map with the inverse matrix; its log-det is pixels * log|det weight|, left to the layer.
 
     Arguments:
         x: (B, C, *spatial).
@@ -38,6 +44,4 @@ def channel_linear(x: Tensor, weight: Tensor, *, out: Workspace | None = None) -
     Raises:
         ValueError: a shape, dtype or device that does not fit.
     """
-    check_x("channel_linear", x)
-    check_channels("channel_linear", x, "weight", weight, rank=2)
-    return _operator(out, False, x, weight.to(x.dtype))[0]
+    return _operator(out, False, x, weight if weight.dtype is x.dtype else weight.to(x.dtype))[0]

@@ -27,12 +27,16 @@ def backward_reference(grad_y: Tensor, y: Tensor, permutation: Tensor, inverse: 
     return reference(grad_y, permutation, not inverse)
 
 
-_operator = Operator("permute_channels", reference, backward_reference, tensors=2, logdet=False)
+def check(name: str, x: Tensor, permutation: Tensor, inverse: bool) -> None:
+    """Raises ValueError for arguments that do not fit x."""
+    check_x(name, x)
+    check_permutation(name, x, permutation)
 
 
-def permute_channels(
-    x: Tensor, permutation: Tensor, *, inverse: bool = False, out: Workspace | None = None
-) -> Tensor:
+_operator = Operator("permute_channels", reference, backward_reference, check, tensors=2, logdet=False)
+
+
+def permute_channels(x: Tensor, permutation: Tensor, *, inverse: bool = False, out: Workspace | None = None) -> Tensor:
     """``y = x[:, permutation]``, or with ``inverse`` the tensor y with ``y[:, permutation] = x``; the log-det is 0.
 
     Arguments:
@@ -43,6 +47,4 @@ def permute_channels(
     Raises:
         ValueError: a shape, dtype or device that does not fit.
     """
-    check_x("permute_channels", x)
-    check_permutation("permute_channels", x, permutation)
     return _operator(out, False, x, permutation, inverse)[0]

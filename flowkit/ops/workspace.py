@@ -37,7 +37,7 @@ class Workspace:
         self.logdet += logdet
 
     def target(self, x: Tensor, in_place: bool) -> Tensor:
-        """The tensor that an operator reading ``x`` writes to: ``x`` itself where allowed, or a buffer apart from it."""
+        """The tensor that an operator reading ``x`` writes to: ``x`` itself where allowed, else a buffer apart."""
         if in_place and any(_same_storage(x, buffer) for buffer in self._buffers):
             return x
         for buffer in self._buffers:
@@ -50,4 +50,3 @@ class Workspace:
 
 def _same_storage(a: Tensor, b: Tensor) -> bool:
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-

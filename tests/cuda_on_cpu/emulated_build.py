@@ -32,10 +32,9 @@ def compiler() -> list[str]:
 
 
 def build_operators(csrc: Path = CSRC) -> Path:
-    """The operators of ``csrc/register.cpp`` over the emulated kernels, as a library for torch.ops.load_library."""
-    cuda = csrc / "cuda"
-    operators = [csrc / "register.cpp", *sorted((csrc / "operators").glob("*.cpp"))]
-    return build([*operators, *sorted(cuda.glob("*.cu")), cuda / "emulation" / "scheduler.cpp"], LIBRARIES)
+    """The operators of ``csrc`` over the emulated kernels, as a library for torch.ops.load_library."""
+    operators, kernels = sorted((csrc / "operators").glob("*.cpp")), sorted((csrc / "cuda").glob("*.cu"))
+    return build([csrc / "register.cpp", *operators, *kernels, csrc / "cuda/emulation/scheduler.cpp"], LIBRARIES)
 
 
 def build(sources: Sequence[Path], libraries: Sequence[str] = ()) -> Path:
@@ -50,7 +49,8 @@ def build(sources: Sequence[Path], libraries: Sequence[str] = ()) -> Path:
 
 
 def _compile(source: Path) -> Path:
-    command = [*compiler(), *FLAGS, f"-I{CSRC / 'cuda'}", *(REGISTRATION if "cuda" not in source.parts[-3:] else [])]
+    registration = REGISTRATION if source.suffix == ".cpp" and source.parent.name != "emulation" else []
+    command = [*compiler(), *FLAGS, f"-I{CSRC / 'cuda'}", *registration]
     # Keyed by contents, so that a copy of the sources with one change compiles only what the change reaches.
     target = CACHE / f"{source.stem}-{_digest([*command, torch.__version__, *_contents(source)])}.o"
     if not target.exists():

@@ -1,4 +1,4 @@
-"""Random arguments for every operator, in the order of its native schema: the one list that the operator tests run over."""
+"""Random arguments for every operator, in the order of its native schema."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ class Case:
     def requires_grad(self) -> Case:
         """The same call with every floating-point tensor a leaf that requires gradients."""
         return Case(self.operator, tuple(leaf(a) if is_float(a) else a for a in self.args))
+
+    def channels_last(self) -> Case:
+        """The same call with its images channels-last in memory."""
+        rank = self.args[0].dim()
+        return Case(
+            self.operator,
+            tuple(in_layout(a, True) if isinstance(a, Tensor) and a.dim() == rank else a for a in self.args),
+        )
 
     def to(self, dtype: torch.dtype) -> Case:
         return Case(self.operator, tuple(a.to(dtype) if is_float(a) else a for a in self.args))

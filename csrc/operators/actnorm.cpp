@@ -1,0 +1,66 @@
+// Actnorm.
+#include "operators.h"
+#include "tensors.h"
+
+namespace flowkit {
+namespace {
+
+ActNorm actnorm_options(const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse) {
+  check_x(x);
+  for (const Tensor* t : {&scale, &shift})
+    FLOWKIT_CHECK(t->dim() == 1 && t->numel() == x.size(1) && t->is_contiguous() && t->scalar_type() == accumulator(x) &&
+                      t->is_cuda() == x.is_cuda(),
+                  "flowkit: scale and shift must be contiguous (", x.size(1), ",) tensors in the accumulator type of x");
+  return {shape_of(x), dtype_of(x), array(scale), array(shift), log_scale, inverse};
+}
+
+void run_actnorm(const ActNorm& n, const Tensor& x, const Tensor& out, const Tensor& sum, bool accumulate) {
+  check_out(x, out);
+  check_sum(x, sum, "logdet");
+  if (nothing_to_do(n.shape, sum, accumulate)) return;
+  const Tensor input = prepare(x, n.shape.channels_last);
+  Target target(out, n.shape);
+  ActNormForward a{n, view(input), target.view(), {array(sum), Array(), accumulate}};
+  FLOWKIT_RUN(actnorm, x, a);
+  target.finish();
+}
+
+}  // namespace
+
+void actnorm_out(
+    const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse, const Tensor& out,
+    const Tensor& logdet) {
+  run_actnorm(actnorm_options(x, scale, shift, log_scale, inverse), x, out, logdet, true);
+}
+
+std::tuple<Tensor, Tensor> actnorm(
+    const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse) {
+  const ActNorm n = actnorm_options(x, scale, shift, log_scale, inverse);
+  Tensor y = empty_dense(x, sizes_of(x), is_channels_last(x)), logdet = empty_vector(x, x.size(0), accumulator(x));
+  run_actnorm(n, x, y, logdet, false);
+  return {y, logdet};
+}
+
+std::tuple<Tensor, Tensor, Tensor> actnorm_backward(
+    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& scale, const Tensor& shift,
+    bool log_scale, bool inverse) {
+  const ActNorm n = actnorm_options(y, scale, shift, log_scale, inverse);
+  const Tensor output = prepare(y, n.shape.channels_last), grad = prepare(grad_y, n.shape.channels_last);
+  check_out(y, grad);
+  Tensor grad_sum = grad_logdet.is_contiguous() ? grad_logdet : torch::stable::contiguous(grad_logdet);
+  check_sum(y, grad_sum, "grad_logdet");
+  Tensor grad_x = empty_dense(y, sizes_of(y), is_channels_last(y));
+  Tensor grad_scale = empty_vector(y, y.size(1), accumulator(y)), grad_shift = empty_vector(y, y.size(1), accumulator(y));
+  if (n.shape.size() == 0) {
+    torch::stable::zero_(grad_scale);
+    torch::stable::zero_(grad_shift);
+    return {grad_x, grad_scale, grad_shift};
+  }
+  Tensor partial = empty_vector(y, FLOWKIT_SIZE(actnorm_partial_size, y, n.shape), accumulator(y));
+  ActNormBackward a{n, view(grad), view(output), view(grad_x), array(grad_sum), array(grad_scale), array(grad_shift),
+                    array(partial)};
+  FLOWKIT_RUN(actnorm_backward, y, a);
+  return {grad_x, grad_scale, grad_shift};
+}
+
+}  // namespace flowkit

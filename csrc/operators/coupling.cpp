@@ -1,0 +1,175 @@
+// Affine and additive couplings.
+#include "operators.h"
+#include "tensors.h"
+
+namespace flowkit {
+namespace {
+
+// Channels first, first + step, ... of a view, `count` of them.
+inline View channels(View v, int64_t first, int64_t step, int64_t count, size_t element_size) {
+  const int64_t skipped = first * v.channel, left_out = v.extent ? v.extent - 1 - skipped : 0;
+  if (v.extent == 0 || count == 0) return {v.data, v.batch, v.channel * step, v.pixel, 0};
+  View part = v;
+  part.data = static_cast<char*>(v.data) + skipped * static_cast<int64_t>(element_size);
+  part.channel = v.channel * step;
+  part.extent = left_out + 1;
+  return part;
+}
+
+struct Packed {
+  View scale, shift;
+};
+
+// Halves or alternating channels; see LAYOUTS in flowkit/ops/affine.py.
+inline Packed unpack(const Tensor& params, const Optional& shift, int64_t layout) {
+  if (shift) return {view(params), view(*shift)};
+  const int64_t n = params.size(1) / 2, step = layout < 2 ? 1 : 2, second = layout < 2 ? n : 1;
+  const View all = view(params);
+  const View a = channels(all, 0, step, n, params.element_size()), b = channels(all, second, step, n, params.element_size());
+  return layout % 2 == 0 ? Packed{a, b} : Packed{b, a};
+}
+
+struct CouplingInputs {
+  Tensor x, params;
+  Optional shift;
+};
+
+// Fills what forward and backward share; keeps prepared copies alive in `hold`.
+Coupling coupling_options(
+    const Tensor& x, const Tensor* params, const Tensor& shift_or_params, bool packed, const Optional& permutation,
+    int64_t begin, int64_t layout, int64_t clamp, double bound, double gain, bool inverse, CouplingInputs& hold) {
+  check_x(x);
+  check_permutation(x, permutation);
+  FLOWKIT_CHECK(clamp >= 0 && clamp <= 3 && layout >= 0 && layout <= 3, "flowkit: unknown clamp or layout");
+  Coupling c;
+  c.shape = shape_of(x);
+  c.dtype = dtype_of(x);
+  const bool last = c.shape.channels_last;
+  hold.x = prepare(x, last);
+  hold.params = prepare_params(params ? *params : shift_or_params, last);
+  check_like(x, hold.params, "params");
+  if (params && !packed) {
+    hold.shift = prepare_params(shift_or_params, last);
+    check_like(x, *hold.shift, "shift");
+    FLOWKIT_CHECK(hold.shift->size(1) == hold.params.size(1), "flowkit: params and shift differ in channels");
+  }
+  if (!params) {
+    c.shift = view(hold.params);
+    c.count = hold.params.size(1);
+  } else {
+    const Packed p = unpack(hold.params, hold.shift, layout);
+    c.scale = p.scale;
+    c.shift = p.shift;
+    c.count = packed ? hold.params.size(1) / 2 : hold.params.size(1);
+  }
+  FLOWKIT_CHECK(begin >= 0 && begin + c.count <= x.size(1), "flowkit: transformed channels [", begin, ", ",
+                begin + c.count, ") leave x with ", x.size(1), " channels");
+  c.permutation = array(permutation);
+  c.begin = begin;
+  c.clamp = static_cast<Clamp>(clamp);
+  c.bound = bound;
+  c.gain = gain;
+  c.inverse = inverse;
+  return c;
+}
+
+void run_coupling(const Coupling& c, const Tensor& x, const Tensor& out, const Tensor& sum, bool accumulate) {
+  check_out(x, out);
+  check_sum(x, sum, "logdet");
+  if (nothing_to_do(c.shape, sum, accumulate)) return;
+  Target target(out, c.shape);
+  FLOWKIT_CHECK(!c.permutation.data || !target.in_place(x), "flowkit: a coupling with a permutation cannot run in place");
+  const Sum s(x, c.shape, sum, accumulate);
+  CouplingForward a{c, view(x), target.view(), s.logdet};
+  FLOWKIT_RUN(coupling, x, a);
+  target.finish();
+}
+
+struct CouplingGrads {
+  Tensor x, params, shift;
+};
+
+// y is the output; gradients are dense in its layout.
+CouplingGrads run_coupling_backward(
+    Coupling c, const CouplingInputs& hold, const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y,
+    bool affine, int64_t layout) {
+  const bool last = is_channels_last(y);
+  const Tensor grad = prepare(grad_y, c.shape.channels_last);
+  check_out(hold.x, grad);
+  Tensor grad_sum = grad_logdet.is_contiguous() ? grad_logdet : torch::stable::contiguous(grad_logdet);
+  check_sum(y, grad_sum, "grad_logdet");
+  CouplingGrads g{
+      empty_dense(y, sizes_of(y), last), empty_dense(y, sizes_of(hold.params), last),
+      hold.shift ? empty_dense(y, sizes_of(*hold.shift), last) : empty_vector(y, 0, y.scalar_type())};
+  if (c.shape.size() == 0) return g;
+  CouplingBackward a{c, view(grad), view(hold.x), view(g.x), View(), View(), array(grad_sum)};
+  if (affine) {
+    const Packed p = unpack(g.params, hold.shift ? Optional(g.shift) : std::nullopt, layout);
+    a.grad_scale = p.scale;
+    a.grad_shift = p.shift;
+  } else {
+    a.grad_shift = view(g.params);
+  }
+  FLOWKIT_RUN(coupling_backward, y, a);
+  return g;
+}
+
+}  // namespace
+
+void affine_coupling_out(
+    const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin, int64_t layout,
+    int64_t clamp, double bound, double gain, bool inverse, const Tensor& out, const Tensor& logdet) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(
+      x, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp, bound, gain, inverse, hold);
+  run_coupling(c, hold.x, out, logdet, true);
+}
+
+std::tuple<Tensor, Tensor> affine_coupling(
+    const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin, int64_t layout,
+    int64_t clamp, double bound, double gain, bool inverse) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(
+      x, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp, bound, gain, inverse, hold);
+  Tensor y = empty_dense(x, sizes_of(x), is_channels_last(x)), logdet = empty_vector(x, x.size(0), accumulator(x));
+  run_coupling(c, hold.x, y, logdet, false);
+  return {y, logdet};
+}
+
+void additive_coupling_out(
+    const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse, const Tensor& out,
+    const Tensor& logdet) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, 0, 0, 0, 1, inverse, hold);
+  run_coupling(c, hold.x, out, logdet, true);
+}
+
+std::tuple<Tensor, Tensor> additive_coupling(
+    const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, 0, 0, 0, 1, inverse, hold);
+  Tensor y = empty_dense(x, sizes_of(x), is_channels_last(x)), logdet = empty_vector(x, x.size(0), accumulator(x));
+  run_coupling(c, hold.x, y, logdet, false);
+  return {y, logdet};
+}
+
+std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(
+    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& params, Optional shift,
+    Optional permutation, int64_t begin, int64_t layout, int64_t clamp, double bound, double gain, bool inverse) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(
+      y, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp, bound, gain, inverse, hold);
+  const CouplingGrads g = run_coupling_backward(c, hold, grad_y, grad_logdet, y, true, layout);
+  return {g.x, g.params, g.shift};
+}
+
+std::tuple<Tensor, Tensor> additive_coupling_backward(
+    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& shift, Optional permutation,
+    int64_t begin, bool inverse) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(y, nullptr, shift, false, permutation, begin, 0, 0, 0, 1, inverse, hold);
+  const CouplingGrads g = run_coupling_backward(c, hold, grad_y, grad_logdet, y, false, 0);
+  return {g.x, g.params};
+}
+
+}  // namespace flowkit

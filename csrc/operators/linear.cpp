@@ -1,0 +1,82 @@
+// Linear map over channels.
+#include "operators.h"
+#include "tensors.h"
+
+namespace flowkit {
+namespace {
+
+// Few channels with pixels innermost run in a kernel of ours; otherwise torch's matrix product is the right tool.
+bool linear_is_small(const Shape& shape) {
+#if defined(FLOWKIT_EMULATE_CUDA)
+  return shape.channels <= cuda::max_linear_channels && !shape.channels_last;
+#else
+  return shape.channels <= cpu::max_linear_channels && !shape.channels_last;
+#endif
+}
+
+Tensor transpose(const Tensor& t) { return torch::stable::transpose(t, -2, -1); }
+
+// (B, C, pixels) or, channels last, (B * pixels, C).
+Tensor as_matrix(const Tensor& x, const Shape& shape) {
+  if (!shape.channels_last) return torch::stable::reshape(x, {shape.batch, shape.channels, shape.pixels});
+  const Tensor flat = x.dim() == 2 ? x : transpose(torch::stable::flatten(x, 2, -1));
+  return torch::stable::reshape(flat, {shape.batch * shape.pixels, shape.channels});
+}
+
+void linear_into(const Tensor& x, const Tensor& weight, bool transposed, const Tensor& out) {
+  const Shape shape = shape_of(x);
+  if (shape.size() == 0) return;
+  if (linear_is_small(shape)) {
+    const Tensor input = prepare(x, false);
+    Target target(out, shape);
+    FLOWKIT_CHECK(!target.in_place(input), "flowkit: channel_linear cannot run in place");
+    Linear a{shape, dtype_of(x), view(input), target.view(), array(weight), transposed};
+    FLOWKIT_RUN(linear, x, a);
+    target.finish();
+    return;
+  }
+  const Tensor matrix = as_matrix(prepare(x, shape.channels_last), shape);
+  const Tensor w = transposed ? transpose(weight) : weight;
+  Tensor y = out;
+  if (shape.channels_last) {
+    const Tensor rows = torch::stable::matmul(matrix, transpose(w));
+    const Tensor images = torch::stable::reshape(rows, {shape.batch, shape.pixels, shape.channels});
+    torch::stable::copy_(y, torch::stable::reshape(transpose(images), sizes_of(x).ref()));
+  } else {
+    torch::stable::copy_(y, torch::stable::reshape(torch::stable::matmul(w, matrix), sizes_of(x).ref()));
+  }
+}
+
+Tensor contiguous_weight(const Tensor& x, const Tensor& weight) {
+  check_x(x);
+  FLOWKIT_CHECK(weight.dim() == 2 && weight.size(0) == x.size(1) && weight.size(1) == x.size(1) &&
+                    weight.scalar_type() == x.scalar_type() && weight.is_cuda() == x.is_cuda(),
+                "flowkit: weight must be (", x.size(1), ", ", x.size(1), ") in the dtype and on the device of x");
+  return weight.is_contiguous() ? weight : torch::stable::contiguous(weight);
+}
+
+}  // namespace
+
+void channel_linear_out(const Tensor& x, const Tensor& weight, const Tensor& out) {
+  check_out(x, out);
+  linear_into(x, contiguous_weight(x, weight), false, out);
+}
+
+Tensor channel_linear(const Tensor& x, const Tensor& weight) {
+  Tensor y = empty_dense(x, sizes_of(x), is_channels_last(x));
+  linear_into(x, contiguous_weight(x, weight), false, y);
+  return y;
+}
+
+std::tuple<Tensor, Tensor> channel_linear_backward(const Tensor& grad_y, const Tensor& x, const Tensor& weight) {
+  Tensor grad_x = empty_dense(x, sizes_of(x), is_channels_last(x));
+  linear_into(prepare(grad_y, shape_of(x).channels_last), contiguous_weight(x, weight), true, grad_x);
+  Shape shape = shape_of(x);
+  const Tensor g = as_matrix(prepare(grad_y, shape.channels_last), shape), m = as_matrix(prepare(x, shape.channels_last), shape);
+  if (shape.channels_last) return {grad_x, torch::stable::matmul(transpose(g), m)};
+  const Tensor products = torch::stable::matmul(g, transpose(m));
+  const std::vector<int64_t> batch{0};
+  return {grad_x, torch::stable::sum(products, batch)};
+}
+
+}  // namespace flowkit
