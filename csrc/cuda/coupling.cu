@@ -9,7 +9,10 @@ void launch_coupling(const CouplingForward&, Stream);
 template <class S>
 void launch_coupling_backward(const CouplingBackward&, Stream);
 
-int64_t partial_size(const Shape& shape) { return shape.batch * Walk::chunks_of(shape.channels * shape.pixels); }
+int64_t partial_size(const Shape& shape) {
+  const int64_t chunks = Walk::chunks_of(shape.channels * shape.pixels);
+  return chunks > 1 ? shape.batch * chunks : 0;
+}
 
 void coupling(const CouplingForward& c, Stream stream) {
   if (c.shape.batch == 0) return;

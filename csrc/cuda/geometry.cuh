@@ -109,9 +109,10 @@ struct Strided {
   }
 };
 
+// Named by the line that makes it, for the emulation's messages.
 template <class S>
-Strided<S> strided(const View& v) {
-  return {view(static_cast<S*>(v.data), v.extent), v.batch, v.channel, v.pixel};
+Strided<S> strided(const View& v, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  return {view(static_cast<S*>(v.data), v.extent, file, line), v.batch, v.channel, v.pixel};
 }
 
 // Whether a view allows aligned packs along the fast index; strides of dimensions of size 1 do not matter.

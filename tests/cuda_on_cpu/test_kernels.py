@@ -1,4 +1,4 @@
-"""Every operator's CUDA kernels against plain torch: directions, types, memory layouts, ranks, empty and large inputs."""
+"""Every operator's CUDA kernels against plain torch: directions, types, memory layouts, ranks, sizes."""
 
 from __future__ import annotations
 

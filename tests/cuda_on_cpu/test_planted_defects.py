@@ -1,4 +1,4 @@
-"""The tests of the kernels can fail: with one bound or barrier changed in a copy of the sources, a comparison goes red."""
+"""The tests of the kernels can fail: with one bound or barrier changed in a copy of the sources, they do."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ IMAGES = Case(torch.float32, 2, 6, (3, 3), 3, 3)
 SYMPTOMS: dict[str, tuple[Callable[[Namespace], None], str]] = {
     "coupling": (
         partial(comparison.affine, case=IMAGES, clamp="tanh", bound=1.0, gain=1.0, layout=0),
-        r"kernel \(coupling_kernel.*\): block \(0, 0, 0\), thread .*: access to global memory at index 108 .* extent 108",
+        r"kernel \(coupling_kernel.*\): block .*: access to global memory at index 108 .* extent 108",
     ),
     "leaky_relu": (partial(comparison.leaky_relu, case=IMAGES, slope=0.9), r"Tensor-likes are not close"),
     "actnorm": (
         partial(comparison.actnorm, case=Case(torch.float32, 64, 4, (), 0, 0), log_scale=True),
-        r"kernel \(actnorm_backward_columns.*\): block .* race on shared array `tile`",
+        r"kernel \(actnorm_backward_columns.*\): block .* read of shared array `tile` .* no thread of the block wrote",
     ),
     "linear": (
         partial(comparison.linear, case=IMAGES),
