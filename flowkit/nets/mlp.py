@@ -8,13 +8,16 @@ from flowkit.nets.parts import hidden_block, last_layers
 
 
 class _PerPixel(nn.Module):
-    """Runs ``main``, which maps the last dimension, over the channels of (B, C, *spatial)."""
+    """Runs ``main``, which maps (N, C), over the channels of (B, C, *spatial)."""
 
     main: nn.Sequential
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, *spatial) -> (B, out_channels, *spatial)."""
-        return self.main(x) if x.ndim == 2 else self.main(x.movedim(1, -1)).movedim(-1, 1)
+        if x.ndim == 2:
+            return self.main(x)
+        pixels = x.movedim(1, -1)
+        return self.main(pixels.flatten(0, -2)).unflatten(0, pixels.shape[:-1]).movedim(-1, 1)
 
 
 class MLP(_PerPixel):

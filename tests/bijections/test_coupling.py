@@ -1,0 +1,61 @@
+"""Couplings: which channels move, by which network, and what follows."""
+
+import torch
+
+from flowkit import nets
+from flowkit.bijections import AdditiveCoupling, AffineCoupling, Compose, Flip, Permutation, Swap
+
+MLP = nets.mlp(hidden=8, depth=0)
+
+
+def test_the_formula() -> None:
+    layer, x, c = AffineCoupling(5, MLP, condition=2, clamp="tanh", bound=1.5), torch.randn(3, 5), torch.randn(3, 2)
+    u, t = layer.net(torch.cat([x[:, :2], c], 1)).chunk(2, 1)
+    s = 1.5 * torch.tanh(u)
+    torch.testing.assert_close(layer(x, c), (torch.cat([x[:, :2], x[:, 2:] * s.exp() + t], 1), s.sum(1)))
+
+
+def test_the_first_channels_may_be_the_ones_that_move() -> None:
+    layer, x = AdditiveCoupling(5, MLP, transform_first=True, split=2), torch.randn(3, 5)
+    torch.testing.assert_close(layer(x)[0], torch.cat([x[:, :3] + layer.net(x[:, 3:]), x[:, 3:]], 1))
+
+
+def test_two_networks_on_one_input() -> None:
+    layer, x = AffineCoupling(4, (nets.mlp(hidden=8, tanh_last=True), MLP), clamp="none"), torch.randn(3, 4)
+    s, t = layer.scale_net(x[:, :2]), layer.shift_net(x[:, :2])
+    torch.testing.assert_close(layer(x)[0][:, 2:], x[:, 2:] * s.exp() + t)
+
+
+def test_a_fused_permutation_is_the_layer_that_follows() -> None:
+    drawn = torch.tensor([3, 1, 4, 0, 2])
+    x = torch.randn(3, 5, 2)
+    for transform_first in (False, True):
+        boundary = 3 if transform_first else 2
+        for fused, separate in (("swap", Swap(5, boundary)), ("flip", Flip(5)), (drawn, Permutation(drawn))):
+            layer = AffineCoupling(5, MLP, transform_first=transform_first, permutation=fused)
+            plain = AffineCoupling(5, MLP, transform_first=transform_first)
+            plain.net.load_state_dict(layer.net.state_dict())
+            y, logdet = layer(x)
+            torch.testing.assert_close(Compose(plain, separate)(x), (y, logdet))
+            torch.testing.assert_close(layer.inverse(y)[0], x)
+
+
+def test_only_a_given_permutation_is_in_the_state_dict_and_loading_moves_it() -> None:
+    first, second = (AdditiveCoupling(4, MLP, permutation=torch.randperm(4)) for _ in range(2))
+    assert "permutation" in first.state_dict()
+    assert list(AdditiveCoupling(4, MLP, permutation="swap").state_dict()) == list(
+        AdditiveCoupling(4, MLP).state_dict()
+    )
+    second.load_state_dict(first.state_dict())
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(second.inverse(first(x)[0])[0], x)
+
+
+def test_zero_last_layers_start_as_the_identity() -> None:
+    layer, x = AffineCoupling(4, nets.mlp(zero_last=True)), torch.randn(3, 4)
+    torch.testing.assert_close(layer(x), (x, torch.zeros(3)))
+
+
+def test_a_condition_of_another_dtype_is_taken_in_that_of_x() -> None:
+    layer, x, c = AffineCoupling(4, MLP, condition=2), torch.randn(3, 4), torch.randn(3, 2)
+    torch.testing.assert_close(layer(x, c.double()), layer(x, c))
