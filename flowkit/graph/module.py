@@ -89,7 +89,7 @@ class BuiltGraph(nn.Module):
                 options["out"] = spaces[step.chain]
             result = (module.inverse if step.invert else module)(*reads, **options)
             if step.counts is not None:
-                *result, logdet = result
+                result, logdet = result[:-1], result[-1]
                 shared = options.get("out") is not None
                 if step.counts and logdet is not None and (step.last or not shared):
                     total = logdet if total is None else total + logdet
@@ -159,9 +159,9 @@ class Repeat(nn.ModuleList):
         for call in calls:
             result = call(*carried, *others, **options)
             if self.body_counts:
-                *result, logdet = result
+                result, logdet = result[:-1], result[-1]
                 total = logdet if total is None or shared else total + logdet
-            carried = (result,) if isinstance(result, Tensor) else tuple(result)
+            carried = (result,) if isinstance(result, Tensor) else result
         if self.counts:
             return (*carried, total)
         return carried[0] if len(carried) == 1 else carried
