@@ -36,15 +36,13 @@ except ImportError as error:
         stacklevel=2,
     )
 
-has_cpu: bool = available
 has_cuda: bool = available and _C.has_cuda()
 direct: Any = _C.direct if available and hasattr(_C.direct, "actnorm") else None
 
 
 def supports(x: torch.Tensor) -> bool:
-    """Whether the compiled kernels run on the device and dtype of ``x``."""
-    device = x.device.type
-    return (has_cpu if device in ("cpu", "meta") else has_cuda and device == "cuda") and x.dtype in DTYPES
+    """Whether there are compiled kernels for the device of ``x``; they refuse dtypes that they do not take."""
+    return available and (x.is_cpu or x.is_meta or (x.is_cuda and has_cuda))
 
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)

@@ -9,7 +9,7 @@ ActNorm actnorm_options(const Tensor& x, const Tensor& scale, const Tensor& shif
   check_x(x);
   for (const Tensor* t : {&scale, &shift})
     FLOWKIT_CHECK(t->dim() == 1 && t->numel() == x.size(1) && t->is_contiguous() && t->scalar_type() == accumulator(x) &&
-                      t->is_cuda() == x.is_cuda(),
+                      same_device(x, *t),
                   "flowkit: scale and shift must be contiguous (", x.size(1), ",) tensors in the accumulator type of x");
   return {shape_of(x), dtype_of(x), array(scale), array(shift), log_scale, inverse};
 }

@@ -50,7 +50,7 @@ void linear_into(const Tensor& x, const Tensor& weight, bool transposed, const T
 Tensor contiguous_weight(const Tensor& x, const Tensor& weight) {
   check_x(x);
   FLOWKIT_CHECK(weight.dim() == 2 && weight.size(0) == x.size(1) && weight.size(1) == x.size(1) &&
-                    weight.scalar_type() == x.scalar_type() && weight.is_cuda() == x.is_cuda(),
+                    weight.scalar_type() == x.scalar_type() && same_device(x, weight),
                 "flowkit: weight must be (", x.size(1), ", ", x.size(1), ") in the dtype and on the device of x");
   return weight.is_contiguous() ? weight : torch::stable::contiguous(weight);
 }

@@ -172,11 +172,18 @@ inline View view(const Tensor& t) {
 inline Array array(const Tensor& t) { return {t.data_ptr(), t.numel()}; }
 inline Array array(const Optional& t) { return t ? array(*t) : Array(); }
 
+inline bool same_device(const Tensor& a, const Tensor& b) {
+  int32_t type_a, type_b;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(a.get(), &type_a));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(b.get(), &type_b));
+  return type_a == type_b && a.get_device_index() == b.get_device_index();
+}
+
 inline void check_permutation(const Tensor& x, const Optional& permutation) {
   if (!permutation) return;
   FLOWKIT_CHECK(
       permutation->dim() == 1 && permutation->numel() == x.size(1) && permutation->scalar_type() == ScalarType::Long &&
-          permutation->is_contiguous() && permutation->is_cuda() == x.is_cuda(),
+          permutation->is_contiguous() && same_device(x, *permutation),
       "flowkit: permutation must be a contiguous int64 tensor of ", x.size(1), " elements on the device of x");
 #ifndef FLOWKIT_EMULATE_CUDA
   if (!x.is_cuda()) {  // on a GPU the caller vouches for the values: looking at them would synchronise
@@ -192,8 +199,7 @@ inline void check_permutation(const Tensor& x, const Optional& permutation) {
 }
 
 inline void check_like(const Tensor& x, const Tensor& t, const char* name) {
-  FLOWKIT_CHECK(t.dim() == x.dim() && t.scalar_type() == x.scalar_type() && t.is_cuda() == x.is_cuda() &&
-                    t.get_device_index() == x.get_device_index(),
+  FLOWKIT_CHECK(t.dim() == x.dim() && t.scalar_type() == x.scalar_type() && same_device(x, t),
                 "flowkit: ", name, " must have the rank, dtype and device of x");
   for (int64_t d = 0; d < x.dim(); ++d)
     FLOWKIT_CHECK(d == 1 || t.size(d) == x.size(d), "flowkit: ", name, " has size ", t.size(d), " in dimension ", d,
@@ -211,7 +217,7 @@ inline void check_out(const Tensor& x, const Tensor& out) {
 
 inline void check_sum(const Tensor& x, const Tensor& sum, const char* name) {
   FLOWKIT_CHECK(sum.dim() == 1 && sum.size(0) == x.size(0) && sum.scalar_type() == accumulator(x) &&
-                    sum.is_contiguous() && sum.is_cuda() == x.is_cuda(),
+                    sum.is_contiguous() && same_device(x, sum),
                 "flowkit: ", name, " must be a contiguous (B,) tensor in the accumulator type of x");
 }
 

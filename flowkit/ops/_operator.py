@@ -55,15 +55,18 @@ class Operator:
         if torch.compiler.is_compiling():
             self.check(self.name, *args)
             return self._native(*args) if _native.supports(args[0]) else self.reference(*args)
-        if not _native.supports(args[0]) or torch._C._functorch.peek_interpreter_stack() is not None:
+        if torch._C._functorch.peek_interpreter_stack() is not None or not _native.supports(args[0]):
             self.check(self.name, *args)  # vmap, jacrev and jvp transform plain operators best
             return self._keep(out, *self.reference(*args))
         try:
-            if out is not None:
-                return self._into(out, in_place, args)
-            return self._function.apply(*args) if recording else self._forward(*args)
-        except (RuntimeError, TypeError):
+            if recording:
+                return self._function.apply(*args)
+            return self._forward(*args) if out is None else self._into(out, in_place, args)
+        except (RuntimeError, TypeError) as error:
             self.check(self.name, *args)
+            _, found, refused = str(error).partition("flowkit: ")
+            if found:
+                raise ValueError(f"{self.name}: {refused}") from None
             raise
 
     @staticmethod
