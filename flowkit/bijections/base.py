@@ -58,6 +58,8 @@ class Bijection(nn.Module):
 
     def check(self, x: Tensor, condition: Tensor | None, argument: str) -> None:
         """Raises ValueError unless ``x`` and ``condition`` fit this layer; ``argument`` is what x is called."""
+        if not isinstance(x, Tensor):
+            raise self._wrong(argument, "one tensor", type(x).__name__)
         if not x.is_floating_point():
             raise self._wrong(argument, "a floating-point tensor", x.dtype, f"use {argument}.float()")
         if not 2 <= x.ndim <= 5:

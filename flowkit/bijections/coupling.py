@@ -86,10 +86,10 @@ class _Coupling(Bijection):
         else:
             given = x.narrow(1, *self._passive)
         if condition is not None and self.condition_channels:
-            while condition.ndim < x.ndim:
-                condition = condition.unsqueeze(-1)
-            condition = condition.to(x.dtype).expand(-1, -1, *x.shape[2:])
-            given = torch.cat([given, condition], 1)
+            if condition.ndim < x.ndim:
+                spread = condition.reshape(*condition.shape, *[1] * (x.ndim - 2))
+                condition = spread.expand(-1, -1, *x.shape[2:])
+            given = torch.cat([given, condition.to(x.dtype)], 1)
         if "net" in self._modules:
             return (self.net(given),)
         return self.scale_net(given), self.shift_net(given)

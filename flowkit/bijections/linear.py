@@ -72,9 +72,9 @@ class InvertibleLinear(Bijection):
         return y + shift if out is None else y.add_(shift)
 
     def _logdet(self, x: Tensor, sign: int, out: ops.Workspace | None) -> Tensor:
-        logdet = batch_logdet(x, (sign * pixels(x)) * self.matrix.logdet())
+        logdet = (sign * pixels(x)) * self.matrix.logdet()
         if out is None:
-            return logdet
+            return batch_logdet(x, logdet)
         out.add(logdet)
         return out.logdet
 

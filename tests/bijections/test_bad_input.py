@@ -53,6 +53,7 @@ IMAGE = torch.randn(2, 4, 5, 6)
         (lambda: Haar().inverse(IMAGE[:, :3]), r"Haar: y: expected a multiple of 4 channels.*\(3, 5, 6\)"),
         (lambda: Merge(4)((X, X)), r"Split: y: expected a pair .*\(2, 2\) and \(2, 2\), got \[\(2, 4\), \(2, 4\)\]"),
         (lambda: Merge(4)(X), r"Split: y: expected a pair"),
+        (lambda: Compose(Split(4), LeakyReLU())(X), r"layer '1': LeakyReLU: x: expected one tensor, got tuple"),
         (lambda: MultiScale(4, Squeeze())(IMAGE[..., :4, :]), r"MultiScale: rest: expected .*\(2, 4, 6\).*\(8, 2, 3\)"),
         (lambda: MultiScale(4, Squeeze()).output_shape((4, 2, 2)), r"MultiScale: rest: expected"),
         (lambda: FLOW.output_shape((3,)), r"layer 'norm': ActNorm: x: expected 4 channels, got 3"),

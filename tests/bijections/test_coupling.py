@@ -1,6 +1,8 @@
 """Couplings: which channels move, by which network, and what follows."""
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flowkit import nets
 from flowkit.bijections import AdditiveCoupling, AffineCoupling, Compose, Flip, Permutation, Swap
@@ -59,3 +61,21 @@ def test_zero_last_layers_start_as_the_identity() -> None:
 def test_a_condition_of_another_dtype_is_taken_in_that_of_x() -> None:
     layer, x, c = AffineCoupling(4, MLP, condition=2), torch.randn(3, 4), torch.randn(3, 2)
     torch.testing.assert_close(layer(x, c.double()), layer(x, c))
+
+
+@settings(max_examples=20)
+@given(data=st.data(), channels=st.integers(2, 6), condition=st.integers(0, 2), transform_first=st.booleans())
+def test_any_split_rank_condition_and_permutation(
+    data: st.DataObject, channels: int, condition: int, transform_first: bool
+) -> None:
+    split = data.draw(st.integers(0 if condition else 1, channels - 1))
+    spatial = data.draw(st.lists(st.integers(1, 3), max_size=3))
+    permutation = data.draw(st.sampled_from([None, "swap", "flip", torch.randperm(channels)]))
+    options = {"condition": condition, "split": split, "transform_first": transform_first, "permutation": permutation}
+    x = torch.randn(2, channels, *spatial, dtype=torch.float64)
+    c = torch.randn(2, condition, *data.draw(st.sampled_from([[], spatial])), dtype=torch.float64)
+    for layer in (AffineCoupling(channels, MLP, **options), AdditiveCoupling(channels, MLP, **options)):
+        y, logdet = layer.double()(x, c)
+        torch.testing.assert_close(layer.inverse(y, c), (x, -logdet), atol=1e-9, rtol=1e-9)
+        passive = slice(channels - split, None) if transform_first else slice(0, split)
+        assert all(any(torch.equal(channel, other) for other in y.unbind(1)) for channel in x[:, passive].unbind(1))
