@@ -56,10 +56,22 @@ def graph_facts(graph: Graph) -> dict[str, Facts]:
     shapes = graph.input_shapes
     facts = {}
     for node in graph.nodes:
-        known = node_facts(node, tuple(shapes[source] for source in node.sources))
+        known = node_facts(
+            node, tuple(_shape_of(source, shapes, f"node {node.name!r}: reads") for source in node.sources)
+        )
         facts[node.name] = known
         shapes.update(zip(known.references(node.name), known.outputs, strict=True))
+    for name, reference in graph.outputs:
+        _shape_of(reference, shapes, f"output {name!r}: stands for")
     return facts
+
+
+def _shape_of(reference: str, shapes: Mapping[str, Shape], where: str) -> Shape:
+    if reference not in shapes:
+        base = reference.partition(".")[0]
+        known = [name for name in shapes if name.partition(".")[0] == base]
+        raise ValueError(f"{where} unknown {reference!r}; {base!r} has the outputs {', '.join(known)}.")
+    return shapes[reference]
 
 
 def node_facts(node: Node, shapes: tuple[Shape, ...]) -> Facts:

@@ -116,7 +116,7 @@ class GraphBijection(BuiltGraph, Bijection):
         super().__init__(graph)
         shapes, (data,) = graph.input_shapes, graph.paths.data_inputs
         self.channels = shapes[data][0]
-        self.condition_channels = sum(shapes[name][0] or 0 for name in graph.paths.conditions)
+        self.condition_channels = sum((*shapes[name], 1)[0] or 0 for name in graph.paths.conditions)
         reads = [source for node in graph.nodes for source in node.sources]
         self.in_place = reads.count(data) == 1 and is_one_chain(self._forwards) and is_one_chain(self._backwards)
 

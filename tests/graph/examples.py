@@ -46,7 +46,7 @@ EXAMPLES = {"translator": translator, "multiscale": multiscale, "unet": unet}
 
 @st.composite
 def flows(draw: st.DrawFn) -> g.Graph:
-    """A random invertible graph on 4 to 6 channels and 0 to 2 spatial dimensions, perhaps conditioned, repeated, split."""
+    """A random invertible graph on 4 or 6 channels and 0 to 2 spatial dimensions: conditioned, repeated, split."""
     rank = draw(st.integers(0, 2))
     x = g.input("x", (draw(st.sampled_from([4, 6])), *[4] * rank))
     condition = g.input("c", draw(st.integers(1, 3))) if draw(st.booleans()) else None
