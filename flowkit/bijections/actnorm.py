@@ -25,6 +25,7 @@ class ActNorm(Bijection):
     ``initialized`` is a buffer: a loaded layer is never initialised again. Run one batch before ``torch.compile``.
 
     Raises:
+        ValueError: a loaded scale of 0 with ``log_scale=False``.
         RuntimeError: ``inverse`` in training mode before the initialisation.
     """
 
@@ -54,6 +55,10 @@ class ActNorm(Bijection):
         if self.training and not self._is_ready():
             raise RuntimeError("ActNorm.inverse before the initialisation: run forward on a batch first, or eval()")
         return ops.actnorm_inverse(y, self.scale, self.shift, log_scale=self.log_scale, out=out)
+
+    def check_loaded(self, name: str, value: Tensor) -> None:
+        if name == "scale" and not self.log_scale and not bool(value.all()):
+            raise self._wrong(name, "values other than 0", value.tolist())
 
     def _is_ready(self) -> bool:
         if not self._ready:

@@ -128,6 +128,10 @@ def _change(layer, key, value):
     [
         (_change(FLOW, "norm.scale", torch.full((4,), torch.nan)), r"'norm.scale': expected finite values, got 4 of 4"),
         (_change(FLOW, "mix.net.main.0.bias", torch.full((4,), torch.inf)), r"'mix.net.main.0.bias': expected finite"),
+        (
+            _change(ActNorm(2, log_scale=False), "scale", torch.zeros(2)),
+            r"ActNorm: scale: expected values other than 0",
+        ),
         (_change(InvertibleLinear(2), "matrix.weight", SINGULAR), r"matrix.weight: expected an invertible matrix"),
         (_change(InvertibleLinear(2, parameterization="qr"), "matrix.sign", torch.zeros(2)), r"matrix.sign: expected"),
         (_change(Shuffle(3), "permutation", torch.tensor([0, 1, 7])), r"Shuffle: permutation: expected each of 0..C-1"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from cases import CASES, Case
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowkit import ops
 from flowkit.bijections import ActNorm, Bijection
@@ -184,6 +185,20 @@ def test_shapes_are_known_without_running(case: Case) -> None:
         y = layer(x, condition)[0]
         assert layer.output_shape(shape) == tuple(y.shape[1:])
         assert layer.input_shape(tuple(y.shape[1:])) == shape
+
+
+@every_layer
+def test_nothing_waits_for_the_device(case: Case) -> None:
+    layer = randomised(case)
+    x, condition = inputs(case, case.shapes[-1])
+    layer(x, condition)  # the first forward may look at its data: actnorm's initialisation
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:  # tensors without data: reading a value is an error
+        x, condition = fake.from_tensor(x), None if condition is None else fake.from_tensor(condition)
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                y, logdet = layer(x, condition)
+                back, inverse_logdet = layer.inverse(y, condition)
+                assert back.shape == x.shape and logdet.shape == inverse_logdet.shape == x.shape[:1]
 
 
 @every_layer
