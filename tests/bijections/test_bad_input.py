@@ -130,7 +130,7 @@ def _change(layer, key, value):
         (_change(FLOW, "mix.net.main.0.bias", torch.full((4,), torch.inf)), r"'mix.net.main.0.bias': expected finite"),
         (
             _change(ActNorm(2, log_scale=False), "scale", torch.zeros(2)),
-            r"ActNorm: scale: expected values other than 0",
+            r"ActNorm: scale: expected values other",
         ),
         (_change(InvertibleLinear(2), "matrix.weight", SINGULAR), r"matrix.weight: expected an invertible matrix"),
         (_change(InvertibleLinear(2, parameterization="qr"), "matrix.sign", torch.zeros(2)), r"matrix.sign: expected"),
