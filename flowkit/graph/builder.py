@@ -149,7 +149,10 @@ def graph(*, inputs: Iterable[Value] | None = None, **outputs: Value) -> Graph:
         stated = [value.origin for value in inputs]
         missing = [origin.name for origin in given if origin not in stated]
         if missing:
-            raise ValueError(f"input {missing[0]!r}: the outputs depend on it, but it is not among the inputs stated.")
+            raise ValueError(
+                f"input {missing[0]!r}: the outputs depend on it, but it is not among the inputs stated; "
+                "a step gets every value that it reads as an argument."
+            )
         shapes = {value.origin: value.shape for value in inputs}
         given = stated
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import pickle
 
 import pytest
@@ -174,6 +175,18 @@ def test_compile_without_graph_breaks() -> None:
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     for a, b in zip(compiled(**given), net(**given), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_export_takes_arguments_by_name() -> None:
+    graph = translator()
+    net, given = built(graph, torch.float32), inputs_for(graph, dtype=torch.float32)
+    exported = torch.export.export(net, (), given).module()
+    torch.testing.assert_close(exported(**given)[0], net(**given)[0])
+
+
+def test_the_documentation_runs() -> None:
+    result = doctest.testmod(g)
+    assert result.attempted > 5 and result.failed == 0
 
 
 def test_gradients_reach_every_parameter() -> None:

@@ -23,6 +23,8 @@ def vector(channels: int = 4) -> g.Value:
     return g.input("v", channels)
 
 
+OUTER = g.input("outer", 3)
+
 BUILDER: dict[str, tuple[Callable[[], object], str]] = {
     "unknown option": (lambda: g.affine_coupling(vector(), net=NET, clam="tanh"), "affine_coupling.*'clam'.*'clamp'"),
     "missing option": (lambda: g.conv2d(image(), name="first"), "'first' .*'out' is missing: expected int"),
@@ -61,6 +63,10 @@ BUILDER: dict[str, tuple[Callable[[], object], str]] = {
     "a step with other values": (
         lambda: g.repeat(lambda x, e: x, image(), times=2),
         "takes 2 values \\(x, e\\), got 1",
+    ),
+    "a step that reads past its arguments": (
+        lambda: g.repeat(lambda x: g.affine_coupling(x, condition=OUTER, net=NET), vector(), times=2),
+        "input 'outer'.*every value that it reads as an argument",
     ),
     "times": (lambda: g.repeat(g.flip, image(), times=0), "'times': expected at least 1, got 0"),
     "too many times": (lambda: g.repeat(lambda x: g.flip(x), image(), times=10**6), "at most 10000, got 1000000"),
