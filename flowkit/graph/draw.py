@@ -185,18 +185,15 @@ def _edges(picture: _Picture, left: float, top: float) -> list[str]:
     for (upper, lower), (dashed, ends) in pieces.items():
         x1 = left + _port(picture, upper, lower, below=True)
         x2 = left + _port(picture, lower, upper, below=False)
-        y1, y2 = top + cells[upper].y + cells[upper].height, top + cells[lower].y - (4 if ends else 0)
-        if cells[upper].thread:
-            y1 -= cells[upper].height
-            through = f"V{y1 + cells[upper].height:.1f}"
-            bend = y1 + cells[upper].height
-        else:
-            through, bend = "", y1 - (SHEET * picture.boxes[upper].sheets)
-            y1 = bend
-        middle = (bend + y2) / 2
+        sheets = 0.0 if cells[upper].thread else SHEET * picture.boxes[upper].sheets
+        y1, bend = top + cells[upper].y + cells[upper].height * (not cells[upper].thread), top + cells[upper].floor
+        y2 = top + cells[lower].y - (4 if ends else 0)
+        land = min(top + cells[lower].ceiling, y2)
+        middle, start = (bend + land) / 2, y1 - sheets
         colour = CONDITION if dashed else EDGE
         lines.append(
-            f'<path d="M{x1:.1f} {y1:.1f}{through}C{x1:.1f} {middle:.1f} {x2:.1f} {middle:.1f} {x2:.1f} {y2:.1f}"'
+            f'<path d="M{x1:.1f} {start:.1f}V{bend:.1f}C{x1:.1f} {middle:.1f} {x2:.1f} {middle:.1f}'
+            f' {x2:.1f} {land:.1f}V{y2:.1f}"'
             f' fill="none" stroke="{colour}" stroke-width="1.5"'
             + (' stroke-dasharray="5 4"' if dashed else "")
             + (f' marker-end="url(#{"condition" if dashed else "data"})"' if ends else "")

@@ -12,7 +12,10 @@ THREAD = 10.0  # width that an edge takes where it passes a layer
 
 @dataclass
 class Cell:
-    """A box, or the place where an edge passes a layer (a thread); ``x`` is its centre, ``y`` its upper side."""
+    """A box, or the place where an edge passes a layer (a thread).
+
+    ``x`` is its centre, ``y`` its upper side; its layer reaches from ``ceiling`` to ``floor``.
+    """
 
     width: float
     height: float
@@ -20,6 +23,8 @@ class Cell:
     thread: bool = False
     x: float = 0.0
     y: float = 0.0
+    ceiling: float = 0.0
+    floor: float = 0.0
     above: dict[Hashable, float] = field(default_factory=dict)
     below: dict[Hashable, float] = field(default_factory=dict)
 
@@ -151,6 +156,7 @@ def _settle(cells: Mapping[Hashable, Cell], layer: Sequence[Hashable], wanted: S
 
 
 def _place_rows(cells: Mapping[Hashable, Cell], layers: Sequence[Sequence[Hashable]]) -> float:
+    """Layers from the top; in a tall layer sources sit low, ends sit high. Returns the height of all."""
     top = 0.0
     for layer in layers:
         height = max(cells[key].height for key in layer)
@@ -158,6 +164,8 @@ def _place_rows(cells: Mapping[Hashable, Cell], layers: Sequence[Sequence[Hashab
             cell = cells[key]
             if cell.thread:
                 cell.height = height
-            cell.y = top + (height - cell.height) / 2
+            rest = height - cell.height
+            cell.y = top + (rest if not cell.above else 0.0 if not cell.below else rest / 2)
+            cell.ceiling, cell.floor = top, top + height
         top += height + GAP_Y
     return top - GAP_Y
