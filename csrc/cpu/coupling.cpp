@@ -6,6 +6,110 @@
 namespace flowkit::cpu::FLOWKIT_ISA {
 namespace {
 
+// The arithmetic, on at most `block` dense elements; y may be x. Returns the sum of the log-derivatives.
+template <class C, class Fn>
+__attribute__((noinline)) double forward_block(
+    const Fn& element, const C* x, const C* u, const C* t, C* y, int64_t n) {
+  const Fn fn = element;
+  C sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t e = 0; e < n; ++e) y[e] = fn.forward(x[e], u[e], t[e], sum);
+  return sum;
+}
+
+template <class C, class Fn>
+__attribute__((noinline)) void backward_block(
+    const Fn& element, C grad_logdet, const C* grad, const C* y, const C* u, const C* t, C* grad_x, C* grad_u,
+    C* grad_t, int64_t n) {
+  const Fn fn = element;
+#pragma omp simd
+  for (int64_t e = 0; e < n; ++e) {
+    const auto g = fn.backward(grad[e], grad_logdet, y[e], u[e], t[e]);
+    grad_x[e] = g.x;
+    grad_u[e] = g.scale;
+    grad_t[e] = g.shift;
+  }
+}
+
+// Where each channel, numbered before the permutation, lies in a tensor; null: in its place.
+struct Channels {
+  const int64_t* index = nullptr;
+
+  int64_t operator()(int64_t k) const { return index ? index[k] : k; }
+};
+
+// One sample of a view with channels inside: moves `count` channels of `group` pixels to and from dense blocks.
+template <class T>
+class Pixels {
+  using C = Compute<T>;
+
+ public:
+  Pixels(const View& v, int64_t b, Channels where)
+      : data_(at<T>(v, b)), pixel_(v.pixel), channel_(v.channel), where_(where) {}
+
+  const T* row(int64_t p) const { return data_ + p * pixel_; }
+
+  void read(int64_t p, int64_t group, int64_t first, int64_t count, C* to) const {
+    if constexpr (std::is_same_v<T, C>) {
+      gather(p, group, first, count, to);
+    } else {
+      alignas(64) T raw[block];
+      gather(p, group, first, count, raw);
+      load(raw, 1, group * count, to);
+    }
+  }
+
+  void write(int64_t p, int64_t group, int64_t first, int64_t count, const C* from) const {
+    if constexpr (std::is_same_v<T, C>) {
+      scatter(p, group, first, count, from);
+    } else {
+      alignas(64) T raw[block];
+      store(from, group * count, raw, 1);
+      scatter(p, group, first, count, raw);
+    }
+  }
+
+  // Channels [first, last) of some pixels, from another view.
+  void copy_from(const Pixels& x, int64_t p, int64_t group, int64_t first, int64_t last) const {
+    if (x.data_ == data_) return;
+    for (int64_t g = 0; g < group; ++g) {
+      const T* from = x.row(p + g);
+      T* to = data_ + (p + g) * pixel_;
+      if (!where_.index && !x.where_.index && channel_ == 1 && x.channel_ == 1)
+        for (int64_t k = first; k < last; ++k) to[k] = from[k];
+      else
+        for (int64_t k = first; k < last; ++k) to[where_(k) * channel_] = from[x.where_(k) * x.channel_];
+    }
+  }
+
+ private:
+  void gather(int64_t p, int64_t group, int64_t first, int64_t count, T* to) const {
+    for (int64_t g = 0; g < group; ++g) {
+      const T* from = row(p + g);
+      T* block_row = to + g * count;
+      if (!where_.index && channel_ == 1)
+        for (int64_t k = 0; k < count; ++k) block_row[k] = from[first + k];
+      else
+        for (int64_t k = 0; k < count; ++k) block_row[k] = from[where_(first + k) * channel_];
+    }
+  }
+
+  void scatter(int64_t p, int64_t group, int64_t first, int64_t count, const T* from) const {
+    for (int64_t g = 0; g < group; ++g) {
+      T* to = data_ + (p + g) * pixel_;
+      const T* block_row = from + g * count;
+      if (!where_.index && channel_ == 1)
+        for (int64_t k = 0; k < count; ++k) to[first + k] = block_row[k];
+      else
+        for (int64_t k = 0; k < count; ++k) to[where_(first + k) * channel_] = block_row[k];
+    }
+  }
+
+  T* data_;
+  int64_t pixel_, channel_;
+  Channels where_;
+};
+
 // Rows are channels with pixels inside, or pixels with channels inside.
 template <class T, class Fn>
 class Kernel {
@@ -13,10 +117,11 @@ class Kernel {
 
  public:
   Kernel(const Coupling& c, const Fn& fn)
-      : c_(c), fn_(fn), permutation_(get<int64_t>(c.permutation)), end_(c.begin + c.count) {}
-
-  // Output channel j shows input channel source(j) in the forward direction, the other way round in the inverse.
-  int64_t source(int64_t j) const { return permutation_ ? permutation_[j] : j; }
+      : c_(c), fn_(fn), permutation_(get<int64_t>(c.permutation)), end_(c.begin + c.count) {
+    if (!permutation_ || !c.shape.channels_last) return;
+    position_.resize(c.shape.channels);
+    for (int64_t j = 0; j < c.shape.channels; ++j) position_[permutation_[j]] = j;
+  }
 
   double forward_channels(const CouplingForward& a, int64_t b, int64_t first, int64_t last) const {
     double logdet = 0;
@@ -34,26 +139,29 @@ class Kernel {
   }
 
   double forward_pixels(const CouplingForward& a, int64_t b, int64_t first, int64_t last) const {
+    const Pixels<T> x(a.x, b, c_.inverse ? after() : Channels()), y(a.y, b, c_.inverse ? Channels() : after());
     double logdet = 0;
-    const int64_t channels = c_.shape.channels;
-    T* row = permutation_ ? scratch<T>(channels) : nullptr;
-    for (int64_t p = first; p < last; ++p) {
-      const T* x = at<T>(a.x, b, 0, p);
-      T* y = at<T>(a.y, b, 0, p);
-      if (permutation_ && c_.inverse) {
-        for (int64_t j = 0; j < channels; ++j) row[permutation_[j]] = x[j * a.x.channel];
-        x = row;
+    if (long_rows(a.x, a.y)) {
+      for (int64_t p = first; p < last; ++p) {
+        logdet += run(at<T>(a.x, b, c_.begin, p), 1, at<T>(c_.scale, b, 0, p), c_.scale.channel,
+                      at<T>(c_.shift, b, 0, p), c_.shift.channel, at<T>(a.y, b, c_.begin, p), 1, c_.count);
+        y.copy_from(x, p, 1, 0, c_.begin);
+        y.copy_from(x, p, 1, end_, c_.shape.channels);
       }
-      const int64_t xs = x == row ? 1 : a.x.channel;
-      T* to = permutation_ && !c_.inverse ? row : y;
-      const int64_t ys = to == row ? 1 : a.y.channel;
-      copy(x, xs, c_.begin, to, ys);
-      logdet += run(x + c_.begin * xs, xs, at<T>(c_.scale, b, 0, p), c_.scale.channel, at<T>(c_.shift, b, 0, p),
-                    c_.shift.channel, to + c_.begin * ys, ys, c_.count);
-      copy(x + end_ * xs, xs, channels - end_, to + end_ * ys, ys);
-      if (to == row)
-        for (int64_t j = 0; j < channels; ++j) y[j * a.y.channel] = row[permutation_[j]];
+      return logdet;
     }
+    const bool affine = c_.scale.data != nullptr;
+    const Pixels<T> u(c_.scale, b, {}), t(c_.shift, b, {});
+    alignas(64) C xs[block], us[block], ts[block];
+    for_blocks(first, last, [&](int64_t p, int64_t group, int64_t k, int64_t count) {
+      x.read(p, group, c_.begin + k, count, xs);
+      if (affine) u.read(p, group, k, count, us);
+      t.read(p, group, k, count, ts);
+      logdet += forward_block(fn_, xs, affine ? us : xs, ts, xs, group * count);
+      y.write(p, group, c_.begin + k, count, xs);
+    });
+    y.copy_from(x, first, last - first, 0, c_.begin);
+    y.copy_from(x, first, last - first, end_, c_.shape.channels);
     return logdet;
   }
 
@@ -72,35 +180,55 @@ class Kernel {
   }
 
   void backward_pixels(const CouplingBackward& a, C grad_logdet, int64_t b, int64_t first, int64_t last) const {
-    const int64_t channels = c_.shape.channels;
-    T* row = permutation_ ? scratch<T>(channels) : nullptr;
-    T* row2 = permutation_ ? scratch<T, 1>(channels) : nullptr;
-    for (int64_t p = first; p < last; ++p) {
-      const T* grad = at<T>(a.grad_y, b, 0, p);
-      const T* y = at<T>(a.y, b, 0, p);
-      T* grad_x = at<T>(a.grad_x, b, 0, p);
-      int64_t gs = a.grad_y.channel, ys = a.y.channel;
-      if (permutation_ && !c_.inverse) {
-        for (int64_t j = 0; j < channels; ++j) {
-          row[permutation_[j]] = grad[j * gs];
-          row2[permutation_[j]] = y[j * ys];
-        }
-        grad = row, y = row2, gs = ys = 1;
-      }
-      T* to = permutation_ && c_.inverse ? row : grad_x;
-      const int64_t ts = to == row ? 1 : a.grad_x.channel;
-      copy(grad, gs, c_.begin, to, ts);
-      run_backward(grad_logdet, grad + c_.begin * gs, gs, y + c_.begin * ys, ys, b, 0, p, &View::channel,
-                   to + c_.begin * ts, ts, a, c_.count);
-      copy(grad + end_ * gs, gs, channels - end_, to + end_ * ts, ts);
-      if (to == row)
-        for (int64_t j = 0; j < channels; ++j) grad_x[j * a.grad_x.channel] = row[permutation_[j]];
+    const Channels out = c_.inverse ? Channels() : after(), in = c_.inverse ? after() : Channels();
+    const Pixels<T> grad(a.grad_y, b, out), y(a.y, b, out), grad_x(a.grad_x, b, in);
+    grad_x.copy_from(grad, first, last - first, 0, c_.begin);
+    grad_x.copy_from(grad, first, last - first, end_, c_.shape.channels);
+    if (long_rows(a.grad_y, a.y) && a.grad_x.channel == 1) {
+      for (int64_t p = first; p < last; ++p)
+        run_backward(grad_logdet, at<T>(a.grad_y, b, c_.begin, p), 1, at<T>(a.y, b, c_.begin, p), 1, b, 0, p,
+                     &View::channel, at<T>(a.grad_x, b, c_.begin, p), 1, a, c_.count);
+      return;
     }
+    const bool affine = c_.scale.data != nullptr;
+    const Pixels<T> u(c_.scale, b, {}), t(c_.shift, b, {}), grad_u(a.grad_scale, b, {}), grad_t(a.grad_shift, b, {});
+    alignas(64) C gs[block], ys[block], us[block], ts[block];
+    for_blocks(first, last, [&](int64_t p, int64_t group, int64_t k, int64_t count) {
+      grad.read(p, group, c_.begin + k, count, gs);
+      if (affine) {
+        y.read(p, group, c_.begin + k, count, ys);
+        u.read(p, group, k, count, us);
+        t.read(p, group, k, count, ts);
+      }
+      backward_block(fn_, grad_logdet, gs, affine ? ys : gs, affine ? us : gs, affine ? ts : gs, gs, us, ts, group * count);
+      grad_x.write(p, group, c_.begin + k, count, gs);
+      if (affine) grad_u.write(p, group, k, count, us);
+      grad_t.write(p, group, k, count, ts);
+    });
   }
 
  private:
-  __attribute__((noinline)) double run(
-      const T* x, int64_t xs, const T* u, int64_t us, const T* t, int64_t ts, T* y, int64_t ys, int64_t n) const {
+  // Output channel j shows input channel source(j) in the forward direction, the other way round in the inverse.
+  int64_t source(int64_t j) const { return permutation_ ? permutation_[j] : j; }
+
+  // Where channels lie after the permutation.
+  Channels after() const { return {permutation_ ? position_.data() : nullptr}; }
+
+  // Whether rows of channels are worth a loop of their own, where they lie.
+  bool long_rows(const View& a, const View& b) const {
+    return !permutation_ && c_.count >= 256 && a.channel == 1 && b.channel == 1;
+  }
+
+  // body(pixel, pixels, channel, channels) over [first, last) x [0, count) in pieces of up to `block` elements.
+  template <class Body>
+  void for_blocks(int64_t first, int64_t last, const Body& body) const {
+    for (int64_t k = 0; k < c_.count; k += block) {
+      const int64_t count = std::min(block, c_.count - k), group = block / count;
+      for (int64_t p = first; p < last; p += group) body(p, std::min(group, last - p), k, count);
+    }
+  }
+
+  double run(const T* x, int64_t xs, const T* u, int64_t us, const T* t, int64_t ts, T* y, int64_t ys, int64_t n) const {
     double logdet = 0;
     Input<T> x_in, u_in, t_in;
     Output<T> y_out;
@@ -109,18 +237,13 @@ class Kernel {
       const C* xi = x_in.get(x + i * xs, xs, m);
       const C* ui = c_.scale.data ? u_in.get(u + i * us, us, m) : xi;
       const C* ti = t_in.get(t + i * ts, ts, m);
-      C* yi = y_out.get(y + i * ys, ys);
-      const Fn fn = fn_;
-      C sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t e = 0; e < m; ++e) yi[e] = fn.forward(xi[e], ui[e], ti[e], sum);
+      logdet += forward_block(fn_, xi, ui, ti, y_out.get(y + i * ys, ys), m);
       y_out.put(y + i * ys, ys, m);
-      logdet += sum;
     }
     return logdet;
   }
 
-  __attribute__((noinline)) void run_backward(
+  void run_backward(
       C grad_logdet, const T* grad, int64_t gs, const T* y, int64_t ys, int64_t b, int64_t channel, int64_t pixel,
       int64_t View::* inner, T* grad_x, int64_t xs, const CouplingBackward& a, int64_t n) const {
     const bool affine = c_.scale.data != nullptr;
@@ -138,17 +261,8 @@ class Kernel {
       const C* yi = affine ? y_in.get(y + i * ys, ys, m) : gi;
       const C* ui = affine ? u_in.get(u + i * us, us, m) : gi;
       const C* ti = affine ? t_in.get(t + i * ts, ts, m) : gi;
-      C* gx = x_out.get(grad_x + i * xs, xs);
-      C* gu = affine ? u_out.get(grad_u + i * gus, gus) : unused;
-      C* gt = t_out.get(grad_t + i * gts, gts);
-      const Fn fn = fn_;
-#pragma omp simd
-      for (int64_t e = 0; e < m; ++e) {
-        const auto g = fn.backward(gi[e], grad_logdet, yi[e], ui[e], ti[e]);
-        gx[e] = g.x;
-        gu[e] = g.scale;
-        gt[e] = g.shift;
-      }
+      backward_block(fn_, grad_logdet, gi, yi, ui, ti, x_out.get(grad_x + i * xs, xs),
+                     affine ? u_out.get(grad_u + i * gus, gus) : unused, t_out.get(grad_t + i * gts, gts), m);
       x_out.put(grad_x + i * xs, xs, m);
       if (affine) u_out.put(grad_u + i * gus, gus, m);
       t_out.put(grad_t + i * gts, gts, m);
@@ -159,7 +273,28 @@ class Kernel {
   const Fn fn_;
   const int64_t* permutation_;
   int64_t end_;
+  std::vector<int64_t> position_;  // the inverse permutation
 };
+
+// Small images without a permutation are one long row of channels a sample.
+template <class Arguments>
+Arguments flatten(const Arguments& a, std::initializer_list<View Arguments::*> images,
+                  std::initializer_list<View Arguments::*> params) {
+  const int64_t pixels = a.shape.pixels;
+  bool dense = !a.shape.channels_last && !a.permutation.data && pixels < 256 &&
+      a.shape.channels * pixels <= 4 * unit_elements;
+  const auto fits = [&](const View& v) { return !v.data || (v.pixel == 1 && v.channel == pixels); };
+  for (const auto v : images) dense = dense && fits(a.*v);
+  for (const auto v : params) dense = dense && fits(a.*v);
+  if (!dense) return a;
+  Arguments flat = a;
+  flat.shape = {a.shape.batch, a.shape.channels * pixels, 1, true};
+  flat.begin *= pixels;
+  flat.count *= pixels;
+  for (const auto v : images) (flat.*v).channel = 1;
+  for (const auto v : params) (flat.*v).channel = 1;
+  return flat;
+}
 
 // Calls f(storage type, element function) for the options of c.
 template <class F>
@@ -187,7 +322,9 @@ void dispatch_coupling(const Coupling& c, const F& f) {
 
 }  // namespace
 
-void coupling(const CouplingForward& a) {
+void coupling(const CouplingForward& given) {
+  using A = CouplingForward;
+  const A a = flatten<A>(given, {&A::x, &A::y}, {&A::scale, &A::shift});
   dispatch_coupling(a, [&](auto value, auto fn) {
     using T = decltype(value);
     using C = Compute<T>;
@@ -202,7 +339,9 @@ void coupling(const CouplingForward& a) {
   });
 }
 
-void coupling_backward(const CouplingBackward& a) {
+void coupling_backward(const CouplingBackward& given) {
+  using A = CouplingBackward;
+  const A a = flatten<A>(given, {&A::grad_y, &A::y, &A::grad_x}, {&A::scale, &A::shift, &A::grad_scale, &A::grad_shift});
   dispatch_coupling(a, [&](auto value, auto fn) {
     using T = decltype(value);
     using C = Compute<T>;

@@ -42,12 +42,17 @@ Capability capability() {
 #endif
 }
 
+// Kernels may cut samples into other rows than the layout suggests, but no unit is shorter than half of unit_elements.
 int64_t partial_size(const Shape& shape) {
-  const int64_t units = generic::Units(shape).per_sample;
-  return units > 1 ? shape.batch * units : 0;
+  constexpr int64_t shortest = generic::unit_elements / 2;
+  const int64_t sample = shape.channels * shape.pixels;
+  return sample <= shortest ? 0 : shape.batch * ((sample + shortest - 1) / shortest);
 }
 
-int64_t actnorm_partial_size(const Shape& shape) { return generic::RowUnits(shape).count * 2 * shape.channels; }
+// Units are of about 2 * unit_elements, no shorter than half of that, and one row at least.
+int64_t actnorm_partial_size(const Shape& shape) {
+  return (shape.size() / generic::unit_elements + 1) * 2 * shape.channels;
+}
 
 #ifdef FLOWKIT_X86
 #define FLOWKIT_CALL(name, argument)                          \

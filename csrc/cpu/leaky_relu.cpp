@@ -6,7 +6,7 @@
 namespace flowkit::cpu::FLOWKIT_ISA {
 namespace {
 
-// body(sample, unit, offset of the row's start in each view, row size), with the inner strides.
+// Rows are channels with pixels inside, or pixels with channels inside.
 struct Rows {
   const Shape& shape;
 
@@ -18,9 +18,28 @@ struct Rows {
   }
 };
 
+// Channels do not matter here: dense samples are cut into rows of a good length.
+template <class Arguments>
+Arguments cut(const Arguments& a, std::initializer_list<View Arguments::*> views) {
+  const int64_t size = a.shape.channels * a.shape.pixels, inner = Rows{a.shape}.size();
+  for (const auto v : views)
+    if (Rows{a.shape}.stride(a.*v) != 1 || (a.shape.channels_last ? (a.*v).pixel : (a.*v).channel) != inner) return a;
+  int64_t row = std::min<int64_t>(4096, size);
+  while (size % row != 0) --row;
+  if (row <= inner) return a;
+  Arguments rows = a;
+  rows.shape = {a.shape.batch, size / row, row, false};
+  for (const auto v : views) {
+    (rows.*v).channel = row;
+    (rows.*v).pixel = 1;
+  }
+  return rows;
+}
+
 }  // namespace
 
-void leaky_relu(const LeakyReluForward& a) {
+void leaky_relu(const LeakyReluForward& given) {
+  const auto a = cut(given, {&LeakyReluForward::x, &LeakyReluForward::y});
   dispatch(a.dtype, [&](auto value) {
     using T = decltype(value);
     using C = Compute<T>;
@@ -56,7 +75,9 @@ void leaky_relu(const LeakyReluForward& a) {
   });
 }
 
-void leaky_relu_backward(const LeakyReluBackward& a) {
+void leaky_relu_backward(const LeakyReluBackward& given) {
+  using A = LeakyReluBackward;
+  const A a = cut(given, {&A::grad_y, &A::y, &A::grad_x});
   dispatch(a.dtype, [&](auto value) {
     using T = decltype(value);
     using C = Compute<T>;

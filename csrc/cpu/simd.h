@@ -152,19 +152,6 @@ struct Units {
   }
 };
 
-// Work units of whole rows over all samples, for sums over the batch.
-struct RowUnits {
-  int64_t outer, rows, total, count;
-
-  explicit RowUnits(const Shape& s) {
-    const Units u(s);
-    outer = u.outer;
-    total = s.batch * outer;
-    rows = std::max<int64_t>(1, unit_elements / std::max<int64_t>(u.inner, 1));
-    count = (total + rows - 1) / rows;
-  }
-};
-
 // body(sample, unit, first row, last row) over all units.
 template <class Body>
 void for_units(const Shape& shape, const Body& body) {

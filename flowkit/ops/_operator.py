@@ -54,7 +54,9 @@ class Operator:
             raise ValueError(f"{self.name}: out= needs torch.no_grad(), since buffers are overwritten")
         if torch.compiler.is_compiling():
             self.check(self.name, *args)
-            return self._native(*args) if _native.supports(args[0]) else self.reference(*args)
+            if not _native.supports(args[0]):
+                return self.reference(*args)
+            return self._native(*args) if self._logdet else (self._native(*args),)
         if torch._C._functorch.peek_interpreter_stack() is not None or not _native.supports(args[0]):
             self.check(self.name, *args)  # vmap, jacrev and jvp transform plain operators best
             return self._keep(out, *self.reference(*args))
