@@ -1,0 +1,237 @@
+"""FrEIA: the versions of 2020, 0.2 and git."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from flowkit import graph as g
+from flowkit.bijections import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    Bijection,
+    Compose,
+    Haar,
+    Inverse,
+    Squeeze,
+)
+from importers.common import (
+    Imported,
+    State,
+    actnorm,
+    below,
+    householder,
+    orthogonal,
+    permutation,
+    renamed,
+    sequence,
+    under,
+)
+
+Config = dict[str, Any]
+
+
+def load(config: Config, state: State) -> Imported:
+    """The module of one FrEIA module or graph."""
+    if "graph" in config:
+        return _graph(config, state)
+    return _MODULES[config["cls"]](config, state)
+
+
+def _clamp(config: Config) -> dict[str, Any]:
+    """FrEIA's clamp as flowkit's: c f(u), where the GLOW block of 2020 divides u by c."""
+    c = config["args"].get("clamp", 5.0 if _is_2020(config) else 2.0)
+    if _is_2020(config):
+        return {"clamp": "atan", "bound": c, "gain": 1 / c if config["cls"] == "GLOWCouplingBlock" else 1.0}
+    kind = config["args"].get("clamp_activation", "ATAN")
+    gains = {"ATAN": ("atan", 1.0), "TANH": ("tanh", 1.0), "SIGMOID": ("tanh", 0.5)}  # c 2 (sigmoid(u) - 1/2)
+    return {"clamp": gains[kind][0], "bound": c, "gain": gains[kind][1]}
+
+
+def _is_2020(config: Config) -> bool:
+    return "pre-0.2" in config["library"]
+
+
+def _sizes(config: Config) -> tuple[int, int, int]:
+    """Channels of x, of its first part, and of the condition."""
+    channels = config["dims_in"][0][0]
+    condition = config["dims_c"][0][0] if config.get("dims_c") else 0
+    if _is_2020(config):
+        return channels, channels // 2, condition
+    return channels, round(channels * config["args"].get("split_len", 0.5)), condition  # half to even, as FrEIA does
+
+
+def _net(config: Config) -> Callable[[int, int], torch.nn.Module]:
+    return sequence(config["hidden"], (config["kernel"] or 0,) * 2)
+
+
+def _glow(config: Config, state: State) -> Imported:
+    channels, first, condition = _sizes(config)
+    options = {"condition": condition, "split": channels - first, "transform_first": True, **_clamp(config)}
+    a = AffineCoupling(channels, _net(config), **options)
+    b = AffineCoupling(channels, _net(config), condition=condition, split=first, **_clamp(config))
+    theirs = ("s2", "s1") if _is_2020(config) else ("subnet2", "subnet1")
+    return Imported(Compose(a=a, b=b), renamed(state, **dict(zip(theirs, ("a.net.", "b.net."), strict=True))))
+
+
+def _rnvp(config: Config, state: State) -> Imported:
+    channels, first, condition = _sizes(config)
+    pair = (_net(config), _net(config))
+    options = {"condition": condition, "split": channels - first, "transform_first": True, **_clamp(config)}
+    a = AffineCoupling(channels, pair, **options)
+    b = AffineCoupling(channels, pair, condition=condition, split=first, **_clamp(config))
+    stem = "" if _is_2020(config) else "subnet_"
+    theirs = {f"{stem}{what}{i}": f"{'ba'[i - 1]}.{name}_net." for what, name in _PAIR.items() for i in (1, 2)}
+    return Imported(Compose(a=a, b=b), renamed(state, **theirs))
+
+
+_PAIR = {"s": "scale", "t": "shift"}
+
+
+def _nice(config: Config, state: State) -> Imported:
+    channels, first, condition = _sizes(config)
+    net = _net(config)
+    a = AdditiveCoupling(channels, net, condition=condition, split=channels - first, transform_first=True)
+    b = AdditiveCoupling(channels, net, condition=condition, split=first)
+    return Imported(Compose(a=a, b=b), renamed(state, F="a.net.", G="b.net."))
+
+
+def _one_sided(config: Config, state: State) -> Imported:
+    channels, first, condition = _sizes(config)
+    split = 0 if config["cls"] == "ConditionalAffineTransform" else first
+    net: Any = (_net(config), _net(config)) if _is_2020(config) else _net(config)
+    layer = AffineCoupling(channels, net, condition=condition, split=split, **_clamp(config))
+    return Imported(layer, renamed(state, subnet="net.", s="scale_net.", t="shift_net."))
+
+
+def _all_in_one(config: Config, state: State) -> Imported:
+    args, (channels, _, condition) = config["args"], _sizes(config)
+    c = args.get("affine_clamping", 2.0)
+    gain = 1.0 if "PyPI" in config["library"] else 1 / c
+    split = channels - channels // 2
+    layers: dict[str, Bijection] = {}
+    found: State = {}
+    mix, mix_state = _mix(args, state)
+    if args.get("reverse_permutation"):
+        layers["unmix"], found = Inverse(mix), under("unmix.bijection", mix_state)
+    options = {"condition": condition, "split": split, "clamp": "tanh", "bound": c, "gain": gain}
+    layers["coupling"] = AffineCoupling(channels, _net(config), **options)
+    layers["scale"], layers["mix"] = ActNorm(channels), _mix(args, state)[0]
+    found |= _global_part(state, "coupling.net.", args.get("global_affine_type", "SOFTPLUS"))
+    return Imported(Compose(**layers), found | under("mix", mix_state))
+
+
+def _global_part(state: State, net: str, kind: str) -> State:
+    """AllInOneBlock's conditioner under the prefix ``net``, its outputs times 0.1, and its global scale and offset."""
+    found = renamed(state, subnet=net)
+    for key in (f"{net}2.weight", f"{net}2.bias"):
+        found[key] = 0.1 * found[key]
+    scale = _GLOBAL_SCALES[kind](state["global_scale"]).log()
+    return found | under("scale", actnorm(scale, state["global_offset"]))
+
+
+_GLOBAL_SCALES: dict[str, Callable[[Tensor], Tensor]] = {
+    "SOFTPLUS": lambda raw: 0.1 * F.softplus(raw, beta=0.5),
+    "SIGMOID": lambda raw: 10 * torch.sigmoid(raw - 2),
+    "EXP": torch.exp,
+}
+
+
+def _mix(args: Config, state: State) -> tuple[Bijection, State]:
+    """The permutation at the end of AllInOneBlock: an index (git), a 0/1 matrix (0.2), a rotation, or reflections."""
+    if args.get("learned_householder_permutation"):
+        return orthogonal(state["w_0"] @ householder(state["vk_householder"]))
+    weight = state["w_perm"]
+    if args.get("permute_soft"):
+        return orthogonal(weight.flatten(1))
+    return permutation(weight.long() if weight.ndim == 1 else weight.flatten(1).argmax(1))
+
+
+def _actnorm(config: Config, state: State) -> Imported:
+    layer = ActNorm(config["dims_in"][0][0])
+    if "bias" in state:
+        return Imported(layer, actnorm(state["scale"], state["bias"]))
+    scale = -state["log_scale"]
+    return Imported(layer, actnorm(scale, -state["loc"] * scale.exp()))
+
+
+def _haar(config: Config, state: State) -> Imported:
+    order = "space" if config["args"]["order_by_wavelet"] else "channel"
+    return Imported(Haar(order, rebalance=config["args"]["rebalance"]), {})
+
+
+def _haar_up(config: Config, state: State) -> Imported:
+    return Imported(Inverse(_haar(config, state).module), {})
+
+
+def _irevnet(config: Config, state: State) -> Imported:
+    return Imported(Squeeze(order="space" if config["args"]["legacy_backend"] else "channel"), {})
+
+
+def _householder(config: Config, state: State) -> Imported:
+    return Imported(*orthogonal(householder(state["Vs"]).mT))
+
+
+def _orthogonal(config: Config, state: State) -> Imported:
+    rotation, found = orthogonal(state["weights"].mT, state["bias"])
+    scale = config["args"]["clamp"] * 0.636 * torch.atan(state["scaling"] / config["args"]["clamp"])
+    layers = Compose(rotation=rotation, scale=ActNorm(rotation.channels or 0))
+    return Imported(layers, under("rotation", found) | under("scale", actnorm(scale, torch.zeros_like(scale))))
+
+
+def _chain_of_2020(config: Config, state: State) -> Imported:
+    """A chain of nodes; ``module_list.0`` is the input."""
+    shape: tuple[int, ...] = tuple(config["dims_in"][0])
+    layers: dict[str, Any] = {}
+    found: State = {}
+    for i, (kind, args) in enumerate(config["nodes"], 1):
+        name, part = f"node{i}", {**config, "cls": kind, "args": args, "dims_in": [shape], "kernel": args.get("kernel")}
+        if kind == "PermuteRandom":
+            layers[name], own = permutation(state[f"{i}.perm"])
+        elif kind == "Flatten":
+            layers[name], own = g.graph(y=g.flatten(g.input("x", shape))).build(), {}
+        else:
+            layers[name], own = _MODULES[kind](part, below(state, f"module_list.{i}"))
+        shape = layers[name].output_shape(shape)
+        found |= under(name, own)
+    return Imported(Compose(**layers), found)
+
+
+def _graph(config: Config, state: State) -> Imported:
+    """The graph of the git version: two conditions, and two outputs after a split; ``graph`` says what it is."""
+    net = g.nets.convnet(hidden=6, kernel_size=3, depth=0, activation="relu")
+    x, image, vector = g.input("x", (4, 4, 4)), g.input("cond0", (2, 4, 4)), g.input("cond1", 3)
+    clamp = {"clamp": "atan", "bound": 1.2}
+    a = g.affine_coupling(x, condition=image, net=net, transform_first=True, name="a", **clamp)
+    b = g.affine_coupling(a, condition=image, net=net, name="b", **clamp)
+    haar = g.haar(b, order="space", rebalance=0.5)
+    y0, rest = g.split(g.permutation(haar, permutation=state["module_list.2.perm"].tolist()), sizes=[4, 12])
+    fc = g.nets.mlp(hidden=9, depth=0, activation="relu")
+    coupling = g.affine_coupling(g.flatten(rest), condition=vector, net=fc, bound=2.0, gain=0.5, name="coupling")
+    order = state["module_list.5.w_perm"]
+    y1 = g.permutation(g.actnorm(coupling, name="scale"), permutation=order.tolist(), name="mix")
+    built = g.graph(y0=y0, y1=y1).build()
+    one, two = below(state, "module_list.0"), below(state, "module_list.5")
+    found = renamed(one, subnet2="a.net.main.", subnet1="b.net.main.")
+    orders = {"permutation.permutation": state["module_list.2.perm"], "mix.permutation": order}
+    return Imported(built, found | _global_part(two, "coupling.net.main.", "SOFTPLUS") | orders)
+
+
+_MODULES: dict[str, Callable[[Config, State], Imported]] = {
+    "ActNorm": _actnorm,
+    "AffineCouplingOneSided": _one_sided,
+    "AllInOneBlock": _all_in_one,
+    "ConditionalAffineTransform": _one_sided,
+    "GLOWCouplingBlock": _glow,
+    "HaarDownsampling": _haar,
+    "HaarUpsampling": _haar_up,
+    "HouseholderPerm": _householder,
+    "IRevNetDownsampling": _irevnet,
+    "NICECouplingBlock": _nice,
+    "OrthogonalTransform": _orthogonal,
+    "RNVPCouplingBlock": _rnvp,
+    "ReversibleGraphNet": _chain_of_2020,
+}

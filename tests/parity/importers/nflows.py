@@ -1,0 +1,190 @@
+"""nflows 0.14; its ``forward`` goes from data to noise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flowkit import graph as g
+from flowkit import nets
+from flowkit.bijections import ActNorm, AdditiveCoupling, AffineCoupling, Bijection, Compose, LeakyReLU, Squeeze
+from importers.common import Imported, State, actnorm, below, householder, lu, orthogonal, permutation, under
+
+Config = dict[str, Any]
+Factory = Callable[[int, int], nn.Module]
+
+
+class Residual(nn.Module):
+    """nflows' ResidualNet and ConvResidualNet: activation before each layer, the condition gates every block.
+
+    Arguments:
+        hidden: width.
+        context: how many of the incoming channels, the last ones, are the condition.
+        kernel: 0 for linear layers; otherwise of the convolutions in the blocks.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, hidden: int = 8, context: int = 0, blocks: int = 1, kernel: int = 0
+    ) -> None:
+        super().__init__()
+        self.context = context
+
+        def layer(a: int, b: int, size: int = 1) -> nn.Module:
+            return nn.Conv2d(a, b, size, padding=size // 2) if kernel else nn.Linear(a, b)
+
+        self.first, self.last = layer(in_channels, hidden), layer(hidden, out_channels)
+        self.blocks = nn.ModuleList()
+        for _ in range(blocks):
+            layers = {"0": layer(hidden, hidden, kernel), "1": layer(hidden, hidden, kernel)}
+            self.blocks.append(nn.ModuleDict(layers | ({"gate": layer(context, hidden)} if context else {})))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, *spatial) -> (B, out_channels, *spatial)."""
+        h = self.first(x)
+        for block in self.blocks:
+            step = block["1"](F.relu(block["0"](F.relu(h))))  # type: ignore[index]
+            if self.context:
+                step = F.glu(torch.cat([step, block["gate"](x[:, -self.context :])], 1), 1)  # type: ignore[index]
+            h = h + step
+        return self.last(h)
+
+
+residual = nets.register("nflows_residual", Residual)
+
+
+def load(config: Config, state: State) -> Imported:
+    """The module of one nflows transform."""
+    return _MODULES[config["cls"]](config["args"], state)
+
+
+def permuted_lu(state: State, order: Tensor | None = None) -> Imported:
+    """nflows' LULinear, y = L U x + b with a softplus diagonal, behind a permutation if there is one."""
+    channels = len(state["bias"])
+    below_diagonal, above = torch.tril_indices(channels, channels, -1), torch.triu_indices(channels, channels, 1)
+    zeros = state["bias"].new_zeros(channels, channels)
+    lower = zeros.index_put(tuple(below_diagonal), state["lower_entries"])
+    upper = zeros.index_put(tuple(above), state["upper_entries"])
+    layer, found = lu(lower, upper, _positive(state["unconstrained_upper_diag"]), bias=state["bias"])
+    if order is None:
+        return Imported(layer, found)
+    first, first_state = permutation(order)
+    return Imported(Compose(permute=first, linear=layer), under("permute", first_state) | under("linear", found))
+
+
+def _positive(raw: Tensor, eps: float = 1e-3) -> Tensor:
+    return F.softplus(raw) + eps
+
+
+def _lu(args: Config, state: State) -> Imported:
+    return permuted_lu(state, state.get("permutation._permutation"))
+
+
+def _qr(args: Config, state: State) -> Imported:
+    """R, then the reflections and the bias."""
+    channels = len(state["bias"])
+    above = torch.triu_indices(channels, channels, 1)
+    upper = state["bias"].new_zeros(channels, channels).index_put(tuple(above), state["upper_entries"])
+    r, r_state = lu(torch.zeros_like(upper), upper, state["log_upper_diag"].exp())
+    q, q_state = orthogonal(_reflections(state["orthogonal.q_vectors"]), state["bias"])
+    return Imported(Compose(r=r, q=q), under("r", r_state) | under("q", q_state))
+
+
+def _svd(args: Config, state: State) -> Imported:
+    """Reflections, a positive diagonal, reflections and the bias."""
+    v, v_state = orthogonal(_reflections(state["orthogonal_2.q_vectors"]))
+    u, u_state = orthogonal(_reflections(state["orthogonal_1.q_vectors"]), state["bias"])
+    raw = state["unconstrained_diagonal"]
+    diagonal = actnorm(_positive(raw, args["eps"]).log(), torch.zeros_like(raw))
+    layers = Compose(v=v, diagonal=ActNorm(len(raw)), u=u)
+    return Imported(layers, under("v", v_state) | under("diagonal", diagonal) | under("u", u_state))
+
+
+def _reflections(vectors: Tensor) -> Tensor:
+    """The first vector reflects first."""
+    return householder(vectors.flip(0))
+
+
+def _householder(args: Config, state: State) -> Imported:
+    return Imported(*orthogonal(_reflections(state["q_vectors"])))
+
+
+def _actnorm(args: Config, state: State) -> Imported:
+    return Imported(ActNorm(args["features"]), actnorm(state["log_scale"], state["shift"]))
+
+
+def _permutation(args: Config, state: State) -> Imported:
+    return Imported(*permutation(state["_permutation"]))
+
+
+def _squeeze(args: Config, state: State) -> Imported:
+    return Imported(Squeeze(args["factor"]), {})
+
+
+def _leaky_relu(args: Config, state: State) -> Imported:
+    return Imported(LeakyReLU(args["negative_slope"]), {})
+
+
+def _coupling(args: Config, state: State) -> Imported:
+    """Channels reordered to (identity, transformed) around a coupling."""
+    order = torch.cat([state["identity_features"], state["transform_features"]])
+    context, split, back = args.get("context_features", 0), len(state["identity_features"]), order.argsort()
+    net = residual(hidden=args["hidden_features"], context=context, blocks=args["num_blocks"])
+    options: dict[str, Any] = {"condition": context, "split": split, "permutation": back}
+    layer: Bijection
+    if "scale" in args:
+        layer = AffineCoupling(len(order), net, **options, **_SIGMOID)
+    else:
+        layer = AdditiveCoupling(len(order), net, **options)
+    sort, sort_state = permutation(order)
+    found = under("net", _net(below(state, "transform_net"))) | {"permutation": back}
+    return Imported(Compose(sort=sort, coupling=layer), under("sort", sort_state) | under("coupling", found))
+
+
+_SIGMOID: dict[str, Any] = {"clamp": "sigmoid", "bound": 1e-3, "layout": "shift_scale"}
+
+
+def _net(state: State) -> State:
+    """Keys of nflows' residual networks as those of :class:`Residual`."""
+    names = {"initial_layer": "first", "final_layer": "last", "context_layer": "gate"}
+    found: State = {}
+    for key, value in state.items():
+        parts = [names.get(part, part) for part in key.split(".") if part not in ("linear_layers", "conv_layers")]
+        found[".".join(parts)] = value
+    return found
+
+
+def _multiscale(args: Config, state: State) -> Imported:
+    """Two scales as a graph; the first half of the channels leaves, and the latents end in one flat vector."""
+    one, two = below(state, "_transforms.0"), below(state, "_transforms.1._transforms.1")
+    order = torch.cat([two["identity_features"], two["transform_features"]])
+    norm, mix = below(one, "_transforms.1"), permuted_lu(below(one, "_transforms.2"))
+    shuffle = one["_transforms.2.permutation._permutation"]
+    x = g.actnorm(g.squeeze(g.input("x", (2, 8, 4))), name="norm")
+    x = g.permutation(x, permutation=shuffle.tolist(), name="shuffle")
+    leaving, rest = g.split(g.invertible_conv1x1(x, parameterization="lu", bias=True, name="mix"))
+    rest = g.permutation(g.squeeze(rest), permutation=order.tolist(), name="sort")
+    net = residual(hidden=args["hidden_channels"], kernel=3)
+    back = order.argsort()
+    rest = g.affine_coupling(rest, net=net, permutation=back.tolist(), name="coupling", **_SIGMOID)
+    built = g.graph(y=g.concat(g.flatten(leaving), g.flatten(rest))).build()
+    found = under("norm", actnorm(norm["log_scale"], norm["shift"])) | under("mix", mix.state)
+    found |= under("coupling.net", _net(below(two, "transform_net"))) | {"coupling.permutation": back}
+    return Imported(built, found | {"shuffle.permutation": shuffle, "sort.permutation": order})
+
+
+_MODULES: dict[str, Callable[[Config, State], Imported]] = {
+    "ActNorm": _actnorm,
+    "AdditiveCouplingTransform": _coupling,
+    "AffineCouplingTransform": _coupling,
+    "HouseholderSequence": _householder,
+    "LULinear": _lu,
+    "LeakyReLU": _leaky_relu,
+    "MultiscaleCompositeTransform": _multiscale,
+    "OneByOneConvolution": _lu,
+    "QRLinear": _qr,
+    "RandomPermutation": _permutation,
+    "SVDLinear": _svd,
+    "SqueezeTransform": _squeeze,
+}
