@@ -59,9 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m zoo", description="Published invertible networks, built on flowkit.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    demo = verbs.add_parser("demo", help="train a small translation between two networks on handwritten digits, and report")
+    demo = verbs.add_parser(
+        "demo", help="train a small translation between two networks on handwritten digits, and report"
+    )
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for everything (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=0, help="of the split, the training and the samples (default: %(default)s)")
+    demo.add_argument(
+        "--seed", type=int, default=0, help="of the split, the training and the samples (default: %(default)s)"
+    )
     demo.add_argument("--fresh", action="store_true", help="forget what an earlier run left")
     demo.add_argument("settings", nargs="*", metavar="key=value", help="settings of the demo, such as flow_epochs=40")
     demo.set_defaults(command=_demo)

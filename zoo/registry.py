@@ -70,7 +70,7 @@ def register(**configurations: Mapping[str, Any]) -> Callable[[F], F]:
     """
 
     def decorate(make: F) -> F:
-        paper = make.__module__.split(".")[-2]
+        paper = make.__module__.rpartition(".")[0].rpartition(".")[2] or make.__module__
         bare = [p.name for p in inspect.signature(make).parameters.values() if p.default is p.empty]
         if bare:
             raise ValueError(f"{make.__qualname__}: expected a default for every parameter, {', '.join(bare)} has none")
@@ -141,6 +141,11 @@ def _import_papers() -> None:
             importlib.import_module(f"{folder.name}.graph")
 
 
+def fits(value: object, wanted: type) -> bool:
+    """Whether a value is of a plain type; an int will do as a float, a bool is no int."""
+    return type(value) is wanted or (wanted is float and type(value) is int)
+
+
 def _check_options(entry: Entry, given: Mapping[str, Any]) -> None:
     known = inspect.signature(entry.make).parameters
     unknown = [key for key in given if key not in known]
@@ -149,6 +154,5 @@ def _check_options(entry: Entry, given: Mapping[str, Any]) -> None:
     hints = typing.get_type_hints(entry.make)
     for key, value in given.items():
         wanted = hints.get(key, object)
-        accepted = (int, float) if wanted is float else wanted
-        if isinstance(accepted, type | tuple) and (not isinstance(value, accepted) or type(value) is bool != wanted):
+        if isinstance(wanted, type) and not fits(value, wanted):
             raise ValueError(f"{entry.name}: {key} expects {wanted.__name__}, got {value!r}")

@@ -50,7 +50,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileNotFoundError(f"weights: no file {str(path)!r}; `python -m zoo demo` writes those of the demo")
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(f"weights: expected a safetensors file, {str(path)!r} is none ({error})") from error
 

@@ -31,7 +31,7 @@ class Split:
 
 
 def digits(seed: int = 0) -> dict[str, Split]:
-    """The digits as ``train`` (70 %), ``validation`` (10 %) and ``test`` (20 %), each with the same share of every class.
+    """The digits as ``train`` (70 %), ``validation`` (10 %) and ``test`` (20 %), with equal shares of every class.
 
     Raises:
         ModuleNotFoundError: without scikit-learn.
@@ -48,7 +48,8 @@ def digits(seed: int = 0) -> dict[str, Split]:
         members = (labels == label).nonzero()[:, 0]
         members = members[torch.randperm(len(members), generator=generator)]
         test, validation = (round(len(members) * SHARES[part]) for part in ("test", "validation"))
-        for part, chosen in zip(("test", "validation", "train"), members.tensor_split((test, test + validation)), strict=True):
+        groups = members.tensor_split((test, test + validation))
+        for part, chosen in zip(("test", "validation", "train"), groups, strict=True):
             parts[part].append(chosen)
     return {part: Split(images[torch.cat(chosen)], labels[torch.cat(chosen)]) for part, chosen in parts.items()}
 

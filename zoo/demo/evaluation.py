@@ -13,19 +13,19 @@ from zoo.demo.settings import Settings
 from zoo.training.batches import seeded
 
 MEANINGS = {
-    "bits_per_dim": "the flow's code length of a held-out latent, bits for each dimension; lower is better",
-    "gaussian_bits_per_dim": "the same latents under a full-covariance Gaussian, which knows no condition",
-    "linear_gaussian_bits_per_dim": "the same under a Gaussian whose mean is a linear function of the representation",
-    "class_kept": "share of translated images that the classifier puts into the class of their condition",
-    "reconstruction_class_kept": "the same share for plain reconstructions: what the autoencoder alone costs",
-    "share_not_fixed": "share of the pixels' variance that the representation leaves open",
-    "round_trip_error": "largest error of latent -> z -> latent",
-    "conditioner_time_share": "share of a training step that the flow's conditioner networks take",
-    "conditioner_time_share_sampling": "share of a sampling pass that they take",
-    "classifier_accuracy": "of expert 1, on held-out digits",
-    "reconstruction_error": "of expert 2, root mean square, grey values in [-1, 1]",
-    "train_bits_per_dim": "the flow on the digits it was trained on: the gap to the first line is over-fitting",
-    "seconds": "the whole job; in a job that was interrupted, without the pause",
+    "bits_per_dim": "code length of a latent under the flow, bits for each dimension; lower is better",
+    "gaussian_bits_per_dim": "under a full-covariance Gaussian, which sees no representation",
+    "linear_gaussian_bits_per_dim": "under a Gaussian around a linear map of the representation",
+    "train_bits_per_dim": "under the flow, for the training part: the gap to the first line is over-fitting",
+    "class_kept": "translated images that the classifier puts into the class of their condition",
+    "reconstruction_class_kept": "the same for the autoencoder's reconstructions, without a flow",
+    "share_not_fixed": "variance of the translated pixels that the representation leaves open",
+    "round_trip_error": "largest error of latent to z to latent",
+    "conditioner_time_share": "time in the flow's conditioner networks, of a training step",
+    "conditioner_time_share_sampling": "the same, of a sampling pass",
+    "classifier_accuracy": "expert 1",
+    "reconstruction_error": "expert 2: root mean square over grey values in [-1, 1]",
+    "seconds": "the whole job, without pauses if it was interrupted",
 }
 
 

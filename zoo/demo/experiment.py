@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,12 @@ class TranslatorExperiment(Experiment):
     """Trains the flow on latents given representations; batches are (images, labels) or (latents, conditions)."""
 
     def __init__(
-        self, network: BuiltGraph, classifier: DigitClassifier, autoencoder: DigitAutoencoder, augmentation: float, **options: Any
+        self,
+        network: BuiltGraph,
+        classifier: DigitClassifier,
+        autoencoder: DigitAutoencoder,
+        augmentation: float,
+        **options: Any,
     ) -> None:
         super().__init__(network, **options)
         self.experts = (classifier, autoencoder)  # a tuple, so that they are no part of this module's state
@@ -126,99 +133,107 @@ def train(settings: Settings, parts: Parts, folder: Path, console: Console) -> T
     Raises:
         KeyboardInterrupt: on Ctrl-C; the next call goes on from the last checkpoint.
     """
-    stages: dict[str, Trained] = {}
-    for number, name in enumerate(("classifier", "autoencoder", "translator"), 1):
-        stage = _stage(name, settings, parts, stages)
-        console.print(f"[bold]{number}/4 {stage.title}[/bold] [dim]({stage.graph.parameters:,} parameters)[/dim]")
-        stages[name] = run(stage, folder, console)
-        done = "already trained" if stages[name].reused else "trained"
-        best = min(stages[name].history, key=lambda point: point["validation"])
-        console.print(
-            f"  {done} in {stages[name].seconds:.0f} s; best validation {best['validation']:.3f} {stage.unit} "
-            f"after epoch {best['epoch']}",
-            highlight=False,
-        )
-    return Translation(stages, *_experts(stages), _flow(stages["translator"].network))
+    first = run(_classifier(settings, parts), folder, console)
+    second = run(_autoencoder(settings, parts), folder, console)
+    third = run(_translator(settings, parts, first, second), folder, console)
+    stages = {"classifier": first, "autoencoder": second, "translator": third}
+    return Translation(stages, DigitClassifier(first.network), DigitAutoencoder(second.network), _flow(third.network))
 
 
-def _stage(name: str, settings: Settings, parts: Parts, earlier: dict[str, Trained]) -> Stage:
-    train, validation = parts["train"], parts["validation"]
-    seed = mixed(settings.seed, *name.encode())
-    epochs: int = getattr(settings, "flow_epochs" if name == "translator" else f"{name}_epochs")
-    rate: float = getattr(settings, "flow_rate" if name == "translator" else f"{name}_rate")
-    batches = Batches(train.images, train.labels, size=settings.batch, seed=seed)
-    options = {"weight_decay": settings.weight_decay, "steps": epochs * len(batches), "seed": seed, "learning_rate": rate}
-    graph = _graph(name, settings, earlier)
-
-    def experiment(network: BuiltGraph) -> Experiment:
-        if name == "classifier":
-            return ClassifierExperiment(network, settings.augmentation, **options)
-        if name == "autoencoder":
-            return AutoencoderExperiment(network, settings.augmentation, settings.prior_weight, **options)
-        return TranslatorExperiment(network, *_experts(earlier), settings.augmentation, **options)
-
-    titles = {
-        "classifier": ("Expert 1: a classifier", "nats"),
-        "autoencoder": ("Expert 2: an autoencoder", "squared error + KL"),
-        "translator": ("The flow: from representation to latent", "bits/dim"),
-    }
-    return Stage(
-        name=name,
-        title=titles[name][0],
-        unit=titles[name][1],
-        graph=graph,
-        experiment=experiment,
-        batches=batches,
-        validation=_validation(name, validation, graph, earlier, seed),
-        epochs=epochs,
-        every=settings.every,
-        seed=seed,
-        fingerprint=_fingerprint(name, settings, graph, epochs, rate, earlier),
+def _classifier(settings: Settings, parts: Parts) -> Stage:
+    validation = parts["validation"]
+    return _stage(
+        "classifier",
+        "1/4 Expert 1, a classifier",
+        "nats",
+        settings,
+        parts,
+        graph=registry.graph(settings.network("classifier")),
+        experiment=ClassifierExperiment,
+        options={"augmentation": settings.augmentation},
+        validation=(validation.images, validation.labels),
     )
 
 
-def _graph(name: str, settings: Settings, earlier: dict[str, Trained]) -> Graph:
-    full = f"demo/{name}" + ("" if settings.networks == "default" else f"_{settings.networks}")
-    if name != "translator":
-        return registry.graph(full)
-    dim = earlier["autoencoder"].network.graph.output_shapes["latent"][0]
-    condition = earlier["classifier"].network.graph.output_shapes["representation"][0]
-    return registry.graph(full, dim=dim, condition=condition)
+def _autoencoder(settings: Settings, parts: Parts) -> Stage:
+    graph = registry.graph(settings.network("autoencoder"))
+    images = parts["validation"].images.repeat(VALIDATION_DRAWS, 1, 1, 1)
+    noise = torch.randn(len(images), graph.output_shapes["latent"][0] or 0, generator=_validation_noise(settings))
+    return _stage(
+        "autoencoder",
+        "2/4 Expert 2, an autoencoder",
+        "squared error + KL",
+        settings,
+        parts,
+        graph=graph,
+        experiment=AutoencoderExperiment,
+        options={"augmentation": settings.augmentation, "prior_weight": settings.prior_weight},
+        validation=(images, noise),
+    )
 
 
-def _validation(
-    name: str, validation: Split, graph: Graph, earlier: dict[str, Trained], seed: int
-) -> tuple[Tensor, ...]:
-    """The validation part as one batch, with fixed noise."""
-    if name == "classifier":
-        return validation.images, validation.labels
-    generator = seeded(seed, -1)
-    images = validation.images.repeat(VALIDATION_DRAWS, 1, 1, 1)
-    if name == "autoencoder":
-        return images, torch.randn(len(images), graph.output_shapes["latent"][0] or 0, generator=generator)
-    classifier, autoencoder = _experts(earlier)
-    return autoencoder.encode(images, generator), classifier.represent(images)
+def _translator(settings: Settings, parts: Parts, first: Trained, second: Trained) -> Stage:
+    classifier, autoencoder = DigitClassifier(first.network), DigitAutoencoder(second.network)
+    images = parts["validation"].images.repeat(VALIDATION_DRAWS, 1, 1, 1)
+    latents, conditions = autoencoder.encode(images, _validation_noise(settings)), classifier.represent(images)
+    return _stage(
+        "translator",
+        "3/4 The flow, from representation to latent",
+        "bits/dim",
+        settings,
+        parts,
+        graph=registry.graph(settings.network("translator"), dim=latents.shape[1], condition=conditions.shape[1]),
+        experiment=partial(TranslatorExperiment, classifier=classifier, autoencoder=autoencoder),
+        options={"augmentation": settings.augmentation},
+        validation=(latents, conditions),
+        earlier=(first.fingerprint, second.fingerprint),
+    )
 
 
-def _experts(stages: dict[str, Trained]) -> tuple[DigitClassifier, DigitAutoencoder]:
-    return DigitClassifier(stages["classifier"].network), DigitAutoencoder(stages["autoencoder"].network)
+def _stage(
+    name: str,
+    title: str,
+    unit: str,
+    settings: Settings,
+    parts: Parts,
+    *,
+    graph: Graph,
+    experiment: Callable[..., Experiment],
+    options: dict[str, float],
+    validation: tuple[Tensor, ...],
+    earlier: tuple[str, ...] = (),
+) -> Stage:
+    """A stage on the training part, with what all three have in common."""
+    epochs, rate = settings.schedule(name)
+    seed = mixed(settings.seed, *name.encode())
+    batches = Batches(parts["train"].images, parts["train"].labels, size=settings.batch, seed=seed)
+    schedule = {
+        "learning_rate": rate,
+        "weight_decay": settings.weight_decay,
+        "steps": epochs * len(batches),
+        "seed": seed,
+    }
+    facts = [graph.to_yaml(), epochs, settings.every, settings.batch, schedule, options, earlier]
+    return Stage(
+        name=name,
+        title=title,
+        unit=unit,
+        graph=graph,
+        experiment=partial(experiment, **options, **schedule),
+        batches=batches,
+        validation=validation,
+        epochs=epochs,
+        every=settings.every,
+        seed=seed,
+        fingerprint=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16],
+    )
+
+
+def _validation_noise(settings: Settings) -> torch.Generator:
+    return seeded(settings.seed, *b"validation")
 
 
 def _flow(network: BuiltGraph) -> Bijection:
     if not isinstance(network, Bijection):
         raise ValueError(f"translator: expected a graph that is one bijection, got {network.graph}")
     return network
-
-
-def _fingerprint(
-    name: str, settings: Settings, graph: Graph, epochs: int, rate: float, earlier: dict[str, Trained]
-) -> str:
-    """Changes with whatever changes the result of a stage: its own settings, its graph, the stages it builds on."""
-    facts = {
-        "graph": graph.to_yaml(),
-        "numbers": [epochs, rate, settings.batch, settings.every, settings.seed, settings.weight_decay],
-        "augmentation": settings.augmentation,
-        "prior_weight": settings.prior_weight if name == "autoencoder" else None,
-        "earlier": [trained.fingerprint for trained in earlier.values()] if name == "translator" else [],
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

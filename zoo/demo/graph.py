@@ -16,8 +16,8 @@ def classifier(width: int = 32, representation: int = 32, dropout: float = 0.3) 
         if number == 1:
             x = g.pool(x, "max")
     x = g.dropout(g.flatten(x), dropout)
-    known = g.linear(x, representation, name="representation")
-    logits = g.linear(g.activation(known), CLASSES, name="head")
+    known = g.activation(g.linear(x, representation), name="representation")
+    logits = g.linear(g.dropout(known, dropout), CLASSES, name="head")
     return g.graph(representation=known, logits=logits)
 
 
@@ -35,7 +35,7 @@ def autoencoder(width: int = 32, latent: int = 16, hidden: int = 128) -> g.Graph
 def translator(
     dim: int = 16, condition: int = 32, depth: int = 6, hidden: int = 128, layers: int = 1, embedding: int = 32
 ) -> g.Graph:
-    """The conditional INN (arXiv 2005.13580): autoencoder latent x <-> z ~ N(0, 1), given the classifier's representation."""
+    """The conditional INN (arXiv 2005.13580): expert 2's latent <-> z ~ N(0, 1), given expert 1's representation."""
     x, known = g.input("x", dim), g.input("condition", condition)
     embedded = g.mlp(known, embedding, hidden=hidden, depth=0, activation="silu", name="embedder")
     net = g.nets.mlp(hidden=hidden, depth=layers, activation="silu", zero_last=True)

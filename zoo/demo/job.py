@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,9 +19,7 @@ from zoo.demo import experiment, pictures, report
 from zoo.demo.evaluation import MEANINGS, evaluate
 from zoo.demo.settings import Settings
 
-FILES = (
-    "samples_per_condition.png", "invariances.png", "swapped.png", "curves.png", "graph.svg", "report.html", "metrics.json",
-)  # fmt: skip
+FILES = (*(f"{name}.png" for name in report.PICTURES), "graph.svg", "report.html", "metrics.json")
 
 
 def run(settings: Settings, folder: Path, console: Console, fresh: bool = False) -> dict[str, float]:
@@ -36,11 +38,16 @@ def run(settings: Settings, folder: Path, console: Console, fresh: bool = False)
     if fresh:
         _forget(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with _one_thread():
+        return _run(settings, folder, console)
+
+
+def _run(settings: Settings, folder: Path, console: Console) -> dict[str, float]:
     parts = digits(settings.seed)
     sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
     console.print(f"Handwritten digits, 8x8 pixels: {sizes}", highlight=False)
     translation = experiment.train(settings, parts, folder / "weights", console)
-    console.print("[bold]4/4 Figures, pictures and report[/bold]")
+    console.rule("[bold]4/4 Figures, pictures and report[/bold]", align="left", style="dim")
     begun = time.perf_counter()
     metrics = _known_metrics(folder, translation.fingerprint)
     if metrics is None:
@@ -55,6 +62,17 @@ def run(settings: Settings, folder: Path, console: Console, fresh: bool = False)
     console.print(_table(metrics))
     console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
     return metrics
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """With layers this small, a second thread saves nothing, and waits for its turn on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _known_metrics(folder: Path, fingerprint: str) -> dict[str, float] | None:
@@ -78,9 +96,9 @@ def _forget(folder: Path) -> None:
 
 
 def _table(metrics: dict[str, float]) -> Table:
-    table = Table(title="On held-out digits", title_justify="left", title_style="bold")
+    table = Table(title="On held-out digits", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("figure", no_wrap=True)
-    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
     table.add_column("meaning", style="dim")
     for key, meaning in MEANINGS.items():
         table.add_row(key, report.shown(key, metrics[key]), meaning)

@@ -30,4 +30,3 @@ def bits_per_dim(z: Tensor, logdet: Tensor) -> Tensor:
     """
     log_density = -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
     return -(log_density + logdet) / (z.shape[1] * math.log(2))
-

@@ -11,188 +11,157 @@ import torch
 from torch import Tensor
 
 from zoo.demo.experiment import Parts, Translation
-from zoo.extras import require
+from zoo.demo.sheet import INK, MARK, QUIET, Sheet, figure
 from zoo.training.batches import seeded
 
-require("matplotlib")
-from matplotlib.figure import Figure  # noqa: E402
-
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from zoo.training.experiment import Point
 
-INK, MARK, QUIET = "#1b1b1b", "#c2410c", "#6b7280"
-SAMPLES, WALK, SWAPS = 9, 7, 8
+SAMPLES, WALK, CLOUD = 9, 7, 500
+FOOTNOTE = "Orange frame: the classifier sees another digit than the one in the row's input."
 
 
 def draw_all(translation: Translation, parts: Parts, metrics: dict[str, float], seed: int, folder: Path) -> None:
-    """Writes samples_per_condition.png, invariances.png, swapped.png and curves.png."""
+    """Writes samples_per_condition.png, invariances.png, swapped.png and curves.png.
+
+    The inputs are the first image of every digit in the test part.
+    """
     images, labels = parts["test"].images, parts["test"].labels
-    chosen = torch.stack([(labels == digit).nonzero()[seed % 7, 0] for digit in range(10)])
-    sheets = {
-        "samples_per_condition": samples_per_condition(translation, images[chosen], seeded(seed, *b"samples")),
-        "invariances": invariances(translation, images[chosen], seeded(seed, *b"invariances")),
-        "swapped": swapped(translation, images[chosen[:SWAPS]]),
+    images = torch.stack([images[labels == digit][0] for digit in range(10)])
+    figures = {
+        "samples_per_condition": samples_per_condition(translation, images, seeded(seed, *b"samples")),
+        "invariances": invariances(translation, images, seeded(seed, *b"invariances")),
+        "swapped": swapped(translation, images),
         "curves": curves(translation.stages["translator"].history, metrics),
     }
-    for name, figure in sheets.items():
-        figure.savefig(folder / f"{name}.png", dpi=130, facecolor="white", bbox_inches="tight", pad_inches=0.15)
+    for name, drawn in figures.items():
+        drawn.savefig(folder / f"{name}.png", dpi=130, facecolor="white", bbox_inches="tight", pad_inches=0.15)
 
 
 def samples_per_condition(translation: Translation, images: Tensor, generator: torch.Generator) -> Figure:
     """One held-out digit a row: the digit, its reconstruction, and translations of its representation."""
     known = translation.classifier.represent(images)
-    columns = [images, translation.autoencoder.decode(translation.autoencoder.mean(images))]
-    for _ in range(SAMPLES):
+    columns = {"input": images, "auto-\nencoded": translation.autoencoder.decode(translation.autoencoder.mean(images))}
+    for number in range(1, SAMPLES + 1):
         z = torch.randn(len(images), translation.dim, generator=generator)
-        columns.append(translation.translate(z, known))
-    figure, cells = _sheet(
-        len(images),
-        len(columns),
+        columns[f"sample {number}"] = translation.translate(z, known)
+    sheet = Sheet(
         "Samples per condition",
-        "The flow sees only the classifier's representation of the input and draws what it leaves open.",
+        "The flow sees only the classifier's representation of the input, and draws what that leaves open.",
+        FOOTNOTE,
+        rows=len(images),
+        columns=len(columns),
         gaps=(1, 2),
     )
-    titles = ["input", "auto-\nencoded", *(f"sample {i}" for i in range(1, SAMPLES + 1))]
-    predicted = [translation.classifier.classify(column) for column in columns]
-    for j, column in enumerate(columns):
-        cells[0][j].set_title(titles[j], fontsize=10, color=INK)
-        for i, image in enumerate(column):
-            _digit(cells[i][j], image, marked=bool(predicted[j][i] != predicted[0][i]))
-    for i in range(len(images)):
-        _row_label(cells[i][0], f"a {int(predicted[0][i])}")
-    _footnote(figure, "Orange frame: the classifier sees another digit than in the input.")
-    return figure
+    labels = translation.classifier.classify(images)
+    for j, (title, column) in enumerate(columns.items()):
+        sheet.title(j, title)
+        for i, (image, seen) in enumerate(zip(column, translation.classifier.classify(column), strict=True)):
+            sheet.digit(i, j, image, marked=bool(seen != labels[i]))
+    for i, label in enumerate(labels):
+        sheet.label(i, f"{int(label)}")
+    return sheet.figure
 
 
-def invariances(translation: Translation, images: Tensor, generator: torch.Generator, draws: int = 500) -> Figure:
+def invariances(translation: Translation, images: Tensor, generator: torch.Generator) -> Figure:
     """The representation is held and z moves: what varies along a row is what the classifier does not represent."""
     count, dim = len(images), translation.dim
     known, own = translation.classifier.represent(images), translation.residual(images)
     goal = torch.randn(1, dim, generator=generator).expand(count, -1)
     angles = torch.linspace(0, math.pi / 2, WALK)
     walk = [translation.translate(own * angle.cos() + goal * angle.sin(), known) for angle in angles]
-    z = torch.randn(draws * count, dim, generator=generator)
-    cloud = translation.translate(z, known.repeat(draws, 1)).unflatten(0, (draws, count))
-    figure, cells = _sheet(
-        count,
-        3 + WALK,
+    z = torch.randn(CLOUD * count, dim, generator=generator)
+    cloud = translation.translate(z, known.repeat(CLOUD, 1)).unflatten(0, (CLOUD, count))
+    sheet = Sheet(
         "Same representation, different invariances",
-        "Each row keeps one representation. From left to right z moves from the input's own value to a random one,\n"
-        "the same in all rows: what changes is what the classifier does not look at.",
+        "Each row keeps one representation. From left to right, z moves from the input's own to a random one, the same "
+        "in all rows: what changes is what the classifier does not look at.",
+        f"Spread: standard deviation of each pixel over {CLOUD} random z. Black pixels are fixed by the "
+        f"representation, bright ones are free. {FOOTNOTE}",
+        rows=count,
+        columns=3 + WALK,
         gaps=(1, 1 + WALK),
     )
-    titles = ["input", "its own z", *[""] * (WALK - 2), "random z", "mean of\n500", "spread of\n500"]
-    for j, title in enumerate(titles):
-        cells[0][j].set_title(title, fontsize=10, color=INK)
-    cells[0][1 + WALK // 2].set_title("\N{RIGHTWARDS ARROW}", fontsize=14, color=QUIET)
+    titles = [
+        "input",
+        "own z",
+        *["\N{RIGHTWARDS ARROW}"] * (WALK - 2),
+        "random z",
+        f"mean\nof {CLOUD}",
+        f"spread\nof {CLOUD}",
+    ]
+    columns = [images, *walk, cloud.mean(0)]
     labels = translation.classifier.classify(images)
-    for i in range(count):
-        row = [images[i], *(step[i] for step in walk), cloud[:, i].mean(0)]
-        for j, image in enumerate(row):
-            kept = translation.classifier.classify(image[None])[0] == labels[i]
-            _digit(cells[i][j], image, marked=not bool(kept))
-        cells[i][-1].imshow(cloud[:, i].std(0)[0], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
-        _row_label(cells[i][0], f"a {int(labels[i])}")
-    _footnote(
-        figure,
-        "Spread: standard deviation of each pixel over 500 random z; black is fixed by the representation, bright is free. "
-        "Orange frame: the classifier sees another digit.",
-    )
-    return figure
+    for j, title in enumerate(titles):
+        sheet.title(j, title)
+    for j, column in enumerate(columns):
+        for i, (image, seen) in enumerate(zip(column, translation.classifier.classify(column), strict=True)):
+            sheet.digit(i, j, image, marked=bool(seen != labels[i]))
+    for i, spread in enumerate(cloud.std(0)):
+        sheet.heat(i, 2 + WALK, spread)
+        sheet.label(i, f"{int(labels[i])}")
+    return sheet.figure
 
 
 def swapped(translation: Translation, images: Tensor) -> Figure:
-    """Every representation with every other image's z; the diagonal gives the images back."""
+    """Every representation with every image's z; the diagonal gives the images back."""
     count = len(images)
     known, own = translation.classifier.represent(images), translation.residual(images)
-    table = translation.translate(own.repeat(count, 1), known.repeat_interleave(count, 0)).unflatten(0, (count, count))
+    table = translation.translate(own.repeat(count, 1), known.repeat_interleave(count, 0))
+    seen = translation.classifier.classify(table).unflatten(0, (count, count))
+    table = table.unflatten(0, (count, count))
     labels = translation.classifier.classify(images)
-    figure, cells = _sheet(
-        count + 1,
-        count + 1,
+    sheet = Sheet(
         "Swapped representations",
-        "Each cell joins the representation of its row's image (which digit) with the z of its column's image (how it is written).",
+        "Each cell joins the representation of its row's image, which says which digit it is, with the z of its "
+        "column's image, which says how it is written.",
+        f"Black frame: an image's own representation with its own z, which gives the image back. {FOOTNOTE}",
+        rows=count + 1,
+        columns=count + 1,
         gaps=(1,),
         row_gaps=(1,),
     )
-    cells[0][0].text(0.95, 0.8, "z from", ha="right", va="center", fontsize=9, color=QUIET, transform=cells[0][0].transAxes)
-    cells[0][0].text(
-        0.95, 0.2, "represen-\ntation from", ha="right", va="center", fontsize=9, color=QUIET, transform=cells[0][0].transAxes
-    )
-    cells[0][0].axis("off")
+    sheet.corner("z from \N{RIGHTWARDS ARROW}", "represen-\ntation from\n\N{DOWNWARDS ARROW}")
     for k in range(count):
-        _digit(cells[0][k + 1], images[k])
-        _digit(cells[k + 1][0], images[k])
+        sheet.digit(0, k + 1, images[k])
+        sheet.digit(k + 1, 0, images[k])
+        sheet.label(k + 1, f"{int(labels[k])}")
         for j in range(count):
-            kept = translation.classifier.classify(table[k, j][None])[0] == labels[k]
-            _digit(cells[k + 1][j + 1], table[k, j], marked=not bool(kept), strong=k == j)
-    _footnote(
-        figure,
-        "Black frame: an image's own representation and own z, so the image itself as the autoencoder gives it. "
-        "Orange frame: the classifier does not see the row's digit.",
-    )
-    return figure
+            sheet.digit(k + 1, j + 1, table[k, j], marked=bool(seen[k, j] != labels[k]), strong=k == j)
+    return sheet.figure
 
 
 def curves(history: Sequence[Point], metrics: dict[str, float]) -> Figure:
-    """The flow's bits per dimension while it learns, beside the Gaussians."""
-    figure = Figure(figsize=(7.5, 4.2))
-    axes = figure.add_subplot()
+    """The flow's bits per dimension while it learns, beside the Gaussians'."""
+    drawn = figure(7.5, 4.4)
+    axes = drawn.add_subplot()
     epochs = [point["epoch"] for point in history]
-    axes.plot(epochs, [point["train"] for point in history], color="#2563eb", label="flow, training batches (augmented)")
+    best = min(history, key=lambda point: point["validation"])
+    flow = metrics["bits_per_dim"]
+    axes.plot(epochs, [point["train"] for point in history], color="#2563eb", label="flow, training part, augmented")
     axes.plot(epochs, [point["validation"] for point in history], color=MARK, label="flow, validation part")
+    axes.plot(best["epoch"], flow, "o", color=INK, label=f"flow kept, test part: {flow:.2f}")
     lines = {
-        "gaussian_bits_per_dim": ("Gaussian", "-"),
-        "linear_gaussian_bits_per_dim": ("Gaussian, mean linear in the representation", "--"),
+        "gaussian_bits_per_dim": ("Gaussian, test part", "-"),
+        "linear_gaussian_bits_per_dim": ("Gaussian around a linear map of the representation, test part", "--"),
     }
     for key, (name, style) in lines.items():
         axes.axhline(metrics[key], color=QUIET, linestyle=style, linewidth=1)
-        axes.text(epochs[-1], metrics[key] + 0.02, f"{name}: {metrics[key]:.2f}", ha="right", va="bottom", color=QUIET)
-    best = min(history, key=lambda point: point["validation"])
-    axes.plot(best["epoch"], metrics["bits_per_dim"], "o", color=INK, label=f"flow, test part: {metrics['bits_per_dim']:.2f}")
+        axes.annotate(
+            f"{name}: {metrics[key]:.2f}",
+            (1, metrics[key]),
+            (0, 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            color=QUIET,
+            fontsize=9,
+        )
     axes.set_xlabel("epoch")
     axes.set_ylabel("bits for each latent dimension")
-    axes.set_title("Code length of the autoencoder's latents, given the classifier's representation", fontsize=11)
+    axes.set_title("Code length of latents, given representations", loc="left", fontsize=13, fontweight="bold", pad=14)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return figure
-
-
-def _sheet(
-    rows: int, columns: int, title: str, subtitle: str, gaps: tuple[int, ...] = (), row_gaps: tuple[int, ...] = ()
-) -> tuple[Figure, list[list[Axes]]]:
-    """A grid of square cells with wider gaps before the columns ``gaps`` and the rows ``row_gaps``."""
-    cell, space, wide = 0.78, 0.06, 0.22
-    left, top, bottom = 0.65, 1.25, 0.35
-    xs = [left + j * (cell + space) + wide * sum(gap <= j for gap in gaps) for j in range(columns)]
-    ys = [top + i * (cell + space) + wide * sum(gap <= i for gap in row_gaps) for i in range(rows)]
-    width, height = xs[-1] + cell + 0.1, ys[-1] + cell + bottom
-    figure = Figure(figsize=(width, height))
-    figure.text(left / width, 1 - 0.25 / height, title, fontsize=15, fontweight="bold", color=INK, va="center")
-    figure.text(left / width, 1 - 0.45 / height, subtitle, fontsize=10, color=QUIET, va="top")
-    cells = []
-    for y in ys:
-        boxes = [(x / width, 1 - (y + cell) / height, cell / width, cell / height) for x in xs]
-        cells.append([figure.add_axes(box) for box in boxes])
-    for axes in (axes for row in cells for axes in row):
-        axes.set_xticks([])
-        axes.set_yticks([])
-    return figure, cells
-
-
-def _digit(axes: Axes, image: Tensor, marked: bool = False, strong: bool = False) -> None:
-    """An 8x8 image (1, 8, 8) in [-1, 1], dark ink on paper; ``marked`` and ``strong`` give it a frame."""
-    axes.imshow(image[0], cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
-    for spine in axes.spines.values():
-        spine.set_color(MARK if marked else INK if strong else "#d1d5db")
-        spine.set_linewidth(2.2 if marked or strong else 0.6)
-
-
-def _row_label(axes: Axes, text: str) -> None:
-    axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=11, color=INK, labelpad=8)
-
-
-def _footnote(figure: Figure, text: str) -> None:
-    figure.text(0.65 / figure.get_figwidth(), 0.12 / figure.get_figheight(), text, fontsize=8.5, color=QUIET, va="center")
+    axes.legend(frameon=False, loc="lower left", fontsize=9)
+    return drawn

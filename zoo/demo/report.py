@@ -11,25 +11,26 @@ from zoo.demo.evaluation import MEANINGS
 PICTURES = {
     "samples_per_condition": (
         "What does the classifier know?",
-        "Each row starts with a digit that no training has seen. From it, only the classifier's representation is kept. The "
-        "flow translates it into latents of the autoencoder, each sample with another random z. All samples show the same "
-        "digit, and what the classifier knows about its shape; slant, thickness and the like, where they differ, it has "
-        "forgotten.",
+        "Each row starts with a digit that no training has seen. Only the classifier's representation of it is kept. "
+        "The flow translates that into latents of the autoencoder, for each sample with another random z. What the "
+        "samples of a row share, the classifier knows: which digit it is, and a good deal of its shape. Where they "
+        "differ in slant, width or stroke, it has forgotten.",
     ),
     "invariances": (
         "What did it forget?",
-        "The representation of each row stays as it is; only z moves, from the value that gives the input back to a random "
-        "one. The last column shows how much each pixel varies over many z.",
+        "The representation of each row stays as it is; only z moves, from the value that gives the input back to a "
+        "random one. The last column shows how much each pixel varies over many z.",
     ),
     "swapped": (
-        "Swap what is known and what is not",
-        "The representation of one image and the z of another make a third: the row decides which digit it is, the column how "
-        "it is written.",
+        "Join what one image shows with how another is written",
+        "The representation of one image and the z of another make a third. Down a column, z is the same; along a row, "
+        "the representation is. The diagonal joins what belongs together.",
     ),
     "curves": (
         "How well does the flow fit?",
-        "Bits that it takes to write down one latent dimension. A Gaussian of any covariance cannot use the condition; one "
-        "with a linear mean can, but stays a Gaussian.",
+        "Bits that it takes to write down one dimension of a latent; the lower, the better the density fits. One "
+        "Gaussian knows nothing of the representation; the other follows it linearly. The flow kept is the one with "
+        "the lowest value on the validation part; the test part has no say in that.",
     ),
 }
 
@@ -63,10 +64,10 @@ def write(folder: Path, metrics: dict[str, float]) -> Path:
 <h1>What a classifier knows, seen through an autoencoder</h1>
 <p class="quiet">A small Network-to-Network translation (Rombach, Esser, Ommer, NeurIPS 2020, arXiv 2005.13580) on
 scikit-learn's 8×8 handwritten digits. All figures and pictures are of held-out digits.</p>
-<p>Two experts are trained apart and then fixed: a classifier, which turns an image into a representation and that into a
-digit, and an autoencoder, which turns an image into a latent and back. Between them stands one invertible network. Given the
-representation, it maps the latent to z, which is normally distributed and holds what the classifier does not represent;
-run backwards, it turns a representation and any z into a latent, which the autoencoder paints.</p>
+<p>Two experts are trained apart and then fixed. A classifier turns an image into a representation, and that into a
+digit. An autoencoder turns an image into a latent, and back. Between them stands one invertible network: given the
+representation, it maps the latent to z, which is normally distributed and holds what the classifier does not represent.
+Run backwards, it turns a representation and any z into a latent, which the autoencoder paints.</p>
 <h2>Figures</h2>
 <table><thead><tr><th>figure</th><th></th><th>meaning</th></tr></thead><tbody>
 {rows}

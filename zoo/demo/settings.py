@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from zoo.registry import fits
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -48,6 +50,18 @@ class Settings:
             if getattr(self, name) % self.every:
                 raise ValueError(f"{name}: expected a multiple of every={self.every}, got {getattr(self, name)}")
 
+    def network(self, name: str) -> str:
+        """The registered name of one of the demo's networks."""
+        return f"demo/{name}" + ("" if self.networks == "default" else f"_{self.networks}")
+
+    def schedule(self, stage: str) -> tuple[int, float]:
+        """Epochs and peak learning rate of a stage."""
+        return {
+            "classifier": (self.classifier_epochs, self.classifier_rate),
+            "autoencoder": (self.autoencoder_epochs, self.autoencoder_rate),
+            "translator": (self.flow_epochs, self.flow_rate),
+        }[stage]
+
     @staticmethod
     def of(**overrides: Any) -> Settings:
         """The settings with overrides; ValueError lists what exists if one does not, or has the wrong type."""
@@ -57,6 +71,6 @@ class Settings:
             raise ValueError(f"demo: expected settings among {', '.join(known)}, got {', '.join(unknown)}")
         for name, value in overrides.items():
             wanted = type(known[name].default)
-            if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+            if not fits(value, wanted):
                 raise ValueError(f"demo: {name} expects {wanted.__name__}, got {value!r}")
         return Settings(**overrides)

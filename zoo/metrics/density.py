@@ -16,7 +16,9 @@ def gaussian_bits_per_dim(train: Tensor, held_out: Tensor) -> float:
     return _bits(train - train.mean(0), held_out - train.mean(0))
 
 
-def linear_gaussian_bits_per_dim(train: Tensor, conditions: Tensor, held_out: Tensor, held_out_conditions: Tensor) -> float:
+def linear_gaussian_bits_per_dim(
+    train: Tensor, conditions: Tensor, held_out: Tensor, held_out_conditions: Tensor
+) -> float:
     """The same for a Gaussian whose mean is the best linear function of the condition.
 
     Arguments:

@@ -47,13 +47,12 @@ def conditioner_time_shares(flow: Bijection, x: Tensor, condition: Tensor, repet
     flow = copy.deepcopy(flow).requires_grad_()  # whose gradients are no one's business
     networks = conditioners(flow)
     calls = _recorded_calls(flow, networks, x, condition)
-    for network, given in calls:
-        _backward(network(given))
+    _networks_alone(calls)
     _train_step(flow, x, condition)
     training, sampling = [], []
     z = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     for _ in range(repetitions):
-        alone = _seconds(lambda: [_backward(network(given)) for network, given in calls])
+        alone = _seconds(lambda: _networks_alone(calls))
         training.append(alone / _seconds(lambda: _train_step(flow, x, condition)))
         sampling.append(_sampling_share(flow, networks, z, condition))
     return TimeShares(statistics.median(training), statistics.median(sampling))
@@ -84,7 +83,9 @@ def _sampling_share(flow: Bijection, networks: list[nn.Module], z: Tensor, condi
     return watch.total / whole
 
 
-def _recorded_calls(flow: Bijection, networks: list[nn.Module], x: Tensor, condition: Tensor) -> list[tuple[nn.Module, Tensor]]:
+def _recorded_calls(
+    flow: Bijection, networks: list[nn.Module], x: Tensor, condition: Tensor
+) -> list[tuple[nn.Module, Tensor]]:
     """Each network with the input that it has in a forward pass, as a leaf that takes a gradient."""
     calls: list[tuple[nn.Module, Tensor]] = []
 
@@ -101,11 +102,13 @@ def _recorded_calls(flow: Bijection, networks: list[nn.Module], x: Tensor, condi
 
 def _train_step(flow: Bijection, x: Tensor, condition: Tensor) -> None:
     z, logdet = flow(x, condition)
-    (0.5 * z.square().sum() - logdet.sum()).backward()  # type: ignore[no-untyped-call]
+    (0.5 * z.square().sum() - logdet.sum()).backward()
 
 
-def _backward(output: Tensor) -> None:
-    output.backward(torch.ones_like(output))  # type: ignore[no-untyped-call]
+def _networks_alone(calls: list[tuple[nn.Module, Tensor]]) -> None:
+    for network, given in calls:
+        output = network(given)
+        output.backward(torch.ones_like(output))
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -13,16 +13,15 @@ class StageProgress:
 
     Arguments:
         console: where to; a live bar only if it is a terminal.
-        title: what is being trained.
         epochs: how many there are in all.
         unit: what the losses are measured in.
     """
 
-    def __init__(self, console: Console, title: str, epochs: int, unit: str) -> None:
+    def __init__(self, console: Console, epochs: int, unit: str) -> None:
         self.console, self.epochs, self.unit = console, epochs, unit
         self._next_line = 0.0
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn(" "),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("epochs · {task.fields[figures]}"),
@@ -32,13 +31,15 @@ class StageProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(title, total=epochs, figures="starting")
+        self._task = self._bar.add_task("", total=epochs, figures="starting")
 
     def __enter__(self) -> StageProgress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def advance(self, epoch: int) -> None:

@@ -9,9 +9,10 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning
@@ -76,27 +77,42 @@ class Trained:
 def run(stage: Stage, folder: Path, console: Console) -> Trained:
     """Trains a stage, or goes on where an interrupted run stopped, or reads what a finished run left.
 
-    Writes ``<folder>/<name>.safetensors`` with graph, history and fingerprint in the metadata. While it trains, Lightning
-    checkpoints lie in ``<folder>/<name>.checkpoints``.
+    Writes ``<folder>/<name>.safetensors`` with graph, history and fingerprint in the metadata. While it trains,
+    checkpoints of Lightning lie in ``<folder>/<name>.checkpoints``.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C; the next call goes on from the last checkpoint.
     """
-    file, checkpoints = folder / f"{stage.name}.safetensors", folder / f"{stage.name}.checkpoints"
-    finished = _finished(stage, file)
-    if finished is not None:
-        return finished
-    resume = _resumable(stage, checkpoints)
+    console.rule(f"[bold]{stage.title}[/bold] ({stage.graph.parameters:,} parameters)", align="left", style="dim")
+    trained = _finished(stage, folder) or _trained(stage, folder, console)
+    best = min(trained.history, key=lambda point: point["validation"])
+    console.print(
+        f"  {'trained before' if trained.reused else 'trained'} in {trained.seconds:.0f} s; "
+        f"best validation {best['validation']:.3f} {stage.unit}, after epoch {best['epoch']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return trained
+
+
+def _trained(stage: Stage, folder: Path, console: Console) -> Trained:
+    begun, checkpoints = time.perf_counter(), folder / f"{stage.name}.checkpoints"
+    resume, start = _resumable(stage, checkpoints)
+    if start:
+        console.print(f"  going on after epoch {start} of {stage.epochs}", highlight=False)
     with torch.random.fork_rng():
         torch.manual_seed(mixed(stage.seed))
         network = stage.graph.build()
         experiment = stage.experiment(network)
-        best = _fit(stage, experiment, checkpoints, resume, console)
+        with StageProgress(console, stage.epochs, stage.unit) as progress:
+            progress.advance(start)
+            stage.batches.epoch = start
+            best = _fit(stage, experiment, _Reporter(progress, stage.batches, begun), checkpoints, resume)
     prefix = "network."
     state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
     network.load_state_dict({key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)})
     notes = {"fingerprint": stage.fingerprint, "history": json.dumps(experiment.history)}
-    weights.save(network, file, notes)
+    weights.save(network, _file(stage, folder), notes)
     shutil.rmtree(checkpoints)
     return Trained(_frozen(network), experiment.history, stage.fingerprint, reused=False)
 
@@ -104,14 +120,13 @@ def run(stage: Stage, folder: Path, console: Console) -> Trained:
 class _Reporter(lightning.Callback):
     """Feeds the history and the progress display, and tells the batches which epoch it is."""
 
-    def __init__(self, progress: StageProgress, batches: Batches) -> None:
-        self.progress, self.batches = progress, batches
-        self.begun = time.perf_counter()
+    def __init__(self, progress: StageProgress, batches: Batches, begun: float) -> None:
+        self.progress, self.batches, self.begun = progress, batches, begun
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, Experiment)
-        earlier = pl_module.history[-1]["seconds"] if pl_module.history else 0.0
-        self.begun = time.perf_counter() - earlier
+        if pl_module.history:
+            self.begun -= pl_module.history[-1]["seconds"]
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, Experiment)
@@ -123,32 +138,30 @@ class _Reporter(lightning.Callback):
         self.progress.advance(trainer.current_epoch + 1)
 
 
-def _fit(stage: Stage, experiment: Experiment, checkpoints: Path, resume: Path | None, console: Console) -> str:
+def _fit(stage: Stage, experiment: Experiment, reporter: _Reporter, checkpoints: Path, resume: Path | None) -> str:
     """Runs the trainer; returns the path of the best checkpoint."""
     keeper = ModelCheckpoint(
-        checkpoints, "best", monitor="validation", save_last=True, every_n_epochs=stage.every, save_on_train_epoch_end=True
+        checkpoints,
+        "best",
+        monitor="validation",
+        save_last=True,
+        every_n_epochs=stage.every,
+        save_on_train_epoch_end=True,
     )
-    start = 0
-    if resume is not None:
-        start = int(torch.load(resume, map_location="cpu", weights_only=True)["epoch"]) + 1
-        console.print(f"  going on after epoch {start} of {stage.epochs}", highlight=False)
-    stage.batches.epoch = start
-    whole = Batches(*stage.validation, size=len(stage.validation[0]), seed=stage.seed)
-    with _quiet(), StageProgress(console, stage.title, stage.epochs, stage.unit) as progress:
-        progress.advance(start)
+    validation = Batches(*stage.validation, size=len(stage.validation[0]), seed=stage.seed)
+    with _quiet(), _keyboard_interrupt():
         trainer = lightning.Trainer(
             accelerator="cpu",
             max_epochs=stage.epochs,
             check_val_every_n_epoch=stage.every,
             num_sanity_val_steps=0,
             gradient_clip_val=5.0,
-            callbacks=[_Reporter(progress, stage.batches), keeper],
+            callbacks=[reporter, keeper],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        with _keyboard_interrupt():
-            trainer.fit(experiment, stage.batches, whole, ckpt_path=resume, weights_only=True)
+        trainer.fit(experiment, stage.batches, validation, ckpt_path=resume, weights_only=True)
     return keeper.best_model_path
 
 
@@ -179,8 +192,13 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _finished(stage: Stage, file: Path) -> Trained | None:
+def _file(stage: Stage, folder: Path) -> Path:
+    return folder / f"{stage.name}.safetensors"
+
+
+def _finished(stage: Stage, folder: Path) -> Trained | None:
     """What an earlier run of the same stage left, if there is one."""
+    file = _file(stage, folder)
     if not file.is_file():
         return None
     notes: dict[str, Any] = weights.read(file)[1]
@@ -189,15 +207,16 @@ def _finished(stage: Stage, file: Path) -> Trained | None:
     return Trained(_frozen(weights.load(file)), json.loads(notes["history"]), stage.fingerprint, reused=True)
 
 
-def _resumable(stage: Stage, checkpoints: Path) -> Path | None:
-    """The checkpoint of an interrupted run of the same stage; those of another one are removed."""
+def _resumable(stage: Stage, checkpoints: Path) -> tuple[Path | None, int]:
+    """The last checkpoint of an interrupted run of the same stage and the epochs it has done; others are removed."""
     mark, last = checkpoints / "fingerprint", checkpoints / "last.ckpt"
-    if mark.is_file() and mark.read_text() == stage.fingerprint:
-        return last if last.is_file() else None
+    if mark.is_file() and mark.read_text() == stage.fingerprint and last.is_file():
+        with suppress(RuntimeError, EOFError, UnpicklingError):  # a file that was being written when the run was killed
+            return last, int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1
     shutil.rmtree(checkpoints, ignore_errors=True)
     checkpoints.mkdir(parents=True)
     mark.write_text(stage.fingerprint)
-    return None
+    return None, 0
 
 
 def _frozen(network: BuiltGraph) -> BuiltGraph:
