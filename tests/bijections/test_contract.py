@@ -6,12 +6,13 @@ import pickle
 
 import pytest
 import torch
-from cases import CASES, Case
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowkit import ops
 from flowkit.bijections import ActNorm, Bijection
+
+from .cases import CASES, Case
 
 EVERY = [(case, shape) for case in CASES for shape in case.shapes]
 every_layer = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
