@@ -9,9 +9,10 @@ from flowkit.ops.workspace import Workspace
 
 def reference(x: Tensor, weight: Tensor) -> tuple[Tensor]:
     """The map in plain torch."""
-    if x.dim() == 2:
-        return (torch.nn.functional.linear(x, weight),)
-    return ((weight @ x.flatten(2)).reshape(x.shape),)
+    with torch.autocast(x.device.type, enabled=False):
+        if x.dim() == 2:
+            return (torch.nn.functional.linear(x, weight),)
+        return ((weight @ x.flatten(2)).reshape(x.shape),)
 
 
 def backward_reference(grad_y: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
