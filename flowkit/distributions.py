@@ -73,7 +73,7 @@ class DiagonalGaussian(BaseDensity):
 
     def __init__(self, shape: int | Sequence[int], learnable: bool = False) -> None:
         super().__init__(shape)
-        _parameter_or_zero(self, ("loc", "log_scale"), self.shape if learnable else None)
+        _register_zeros(self, learnable, "loc", "log_scale")
 
     def _log_prob(self, z: Tensor, condition: Tensor | None) -> Tensor:
         return _gaussian_log_prob(z, self.loc, self.log_scale)
@@ -173,7 +173,7 @@ class StudentT(BaseDensity):
         super().__init__(shape)
         if not 0 < df < math.inf:
             raise _wrong(self, "df", "a positive number", df)
-        _parameter_or_zero(self, ("log_df",), self.shape if learnable else None)
+        _register_zeros(self, learnable, "log_df")
         self.log_df.data.add_(math.log(df))
 
     @property
@@ -212,9 +212,11 @@ class Flow(nn.Module):
 
     def __init__(self, bijection: Bijection, base: BaseDensity) -> None:
         super().__init__()
-        graph = "a built graph with one data input, one output and at most one condition"
-        _check_type(self, "bijection", bijection, Bijection, f"a Bijection, or {graph}")
-        _check_type(self, "base", base, BaseDensity, "a BaseDensity")
+        graph = "a Bijection, or a built graph with one data input, one output and at most one condition"
+        parts: Any = ("bijection", bijection, Bijection, graph), ("base", base, BaseDensity, "a BaseDensity")
+        for name, part, kind, expected in parts:
+            if not isinstance(part, kind):
+                raise _wrong(self, name, expected, type(part).__name__)
         self.bijection, self.base = bijection, base
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -296,17 +298,8 @@ class FlowTransform(Transform):
     def __init__(self, bijection: Bijection, event_dim: int = 1, condition: Tensor | None = None) -> None:
         super().__init__()
         self.bijection, self.rank, self.condition = bijection, event_dim, condition
+        self.domain = self.codomain = constraints.independent(constraints.real, event_dim)
         self._last: tuple[Tensor, Tensor, tuple[int, ...], Tensor] | None = None
-
-    @property
-    def domain(self) -> constraints.Constraint:  # type: ignore[override]
-        """Latents: real tensors of ``event_dim`` dimensions."""
-        return constraints.independent(constraints.real, self.rank)
-
-    @property
-    def codomain(self) -> constraints.Constraint:  # type: ignore[override]
-        """Data: real tensors of ``event_dim`` dimensions."""
-        return self.domain
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """log|det dy/dx| of the latents x and their data y, of the batch shape."""
@@ -383,13 +376,13 @@ def _gaussian_rsample(shape: tuple[int, ...], loc: Tensor, log_scale: Tensor, te
     return loc + (temperature * log_scale.exp()) * noise
 
 
-def _parameter_or_zero(module: nn.Module, names: Sequence[str], shape: tuple[int, ...] | None) -> None:
-    """Registers zeros: parameters of ``shape``, or scalar buffers that are not in the state dict."""
+def _register_zeros(module: BaseDensity, learnable: bool, *names: str) -> None:
+    """Parameters of the density's shape, or scalar buffers that are not in the state dict."""
     for name in names:
-        if shape is None:
-            module.register_buffer(name, torch.zeros(()), persistent=False)
+        if learnable:
+            module.register_parameter(name, nn.Parameter(torch.zeros(module.shape)))
         else:
-            module.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+            module.register_buffer(name, torch.zeros(()), persistent=False)
 
 
 def _check_draw(owner: object, n: int, temperature: float) -> None:
@@ -397,11 +390,6 @@ def _check_draw(owner: object, n: int, temperature: float) -> None:
         raise _wrong(owner, "n", "a number of samples >= 0", n)
     if not 0 <= temperature < math.inf:
         raise _wrong(owner, "temperature", "a finite number >= 0", temperature)
-
-
-def _check_type(owner: object, argument: str, value: object, kind: type, expected: str) -> None:
-    if not isinstance(value, kind):
-        raise _wrong(owner, argument, expected, type(value).__name__)
 
 
 def _wrong(owner: object, argument: str, expected: str, given: object) -> ValueError:

@@ -89,7 +89,7 @@ def _masked_affine(args: Config, state: State) -> Imported:
     order = torch.cat([passive, active])
     hidden = state["s.net.0.weight"].shape[0]
     net = sequence(hidden, (0, 0))
-    bound = float(state["s.net.4.scale"])
+    bound = float(state["s.net.4.scale"].detach())
     back = order.argsort()
     coupling = AffineCoupling(len(mask), (net, net), split=len(passive), bound=bound, permutation=back)
     found = {"permutation": back}
