@@ -20,7 +20,7 @@ def info() -> dict[str, Any]:
         - ``backends``: those that can run here, fastest first, out of "cuda", "cpu" and "reference" (plain torch);
         - ``reason``: why there is no compiled back end, empty if there is one;
         - ``instruction_set``: what the CPU kernels chose at run time, "avx512", "avx2" or "generic"; None without them;
-        - ``cuda_architectures``: those that the CUDA kernels were compiled for, e.g. ``["sm_80", "sm_90", "compute_90"]``;
+        - ``cuda_architectures``: what the CUDA kernels were compiled for, e.g. ``["sm_80", "sm_90", "compute_90"]``;
         - ``gpu``: name of the first CUDA device, None if there is none.
     """
     from flowkit import __version__
