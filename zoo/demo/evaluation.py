@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from zoo import metrics
-from zoo.demo import losses
 from zoo.demo.experiment import Parts, Translation
 from zoo.demo.graph import CLASSES
 from zoo.demo.settings import Settings
@@ -39,7 +38,7 @@ def evaluate(translation: Translation, parts: Parts, settings: Settings) -> dict
     samples = translation.translate(torch.randn(latents.shape, generator=generator), conditions)
     reconstructions = autoencoder.decode(autoencoder.mean(test.images))
     batch = slice(0, settings.batch)
-    shares = metrics.conditioner_time_shares(translation.flow, latents[batch], conditions[batch])
+    shares = metrics.conditioner_time_shares(translation.flow.bijection, latents[batch], conditions[batch])
     return {
         "bits_per_dim": _bits(translation, latents, conditions),
         "gaussian_bits_per_dim": metrics.gaussian_bits_per_dim(train_latents, latents),
@@ -49,7 +48,7 @@ def evaluate(translation: Translation, parts: Parts, settings: Settings) -> dict
         "class_kept": metrics.class_kept(labels, classifier.classify(samples), CLASSES),
         "reconstruction_class_kept": metrics.class_kept(test.labels, classifier.classify(reconstructions), CLASSES),
         "share_not_fixed": metrics.share_not_fixed(samples.unflatten(0, (settings.draws, len(test)))),
-        "round_trip_error": metrics.round_trip_error(translation.flow, latents, conditions),
+        "round_trip_error": metrics.round_trip_error(translation.flow.bijection, latents, conditions),
         "conditioner_time_share": shares.training,
         "conditioner_time_share_sampling": shares.sampling,
         "classifier_accuracy": metrics.class_kept(test.labels, classifier.classify(test.images), CLASSES),
@@ -66,4 +65,4 @@ def _pairs(translation: Translation, images: Tensor, draws: int, generator: torc
 
 @torch.no_grad()
 def _bits(translation: Translation, latents: Tensor, conditions: Tensor) -> float:
-    return float(losses.bits_per_dim(*translation.flow(latents, conditions)).mean())
+    return float(translation.flow.bits_per_dim(latents, conditions).mean())

@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from flowkit.bijections import Bijection
+from flowkit.distributions import DiagonalGaussian, Flow
 from flowkit.graph import BuiltGraph, Graph
 from zoo import registry
 from zoo.data.digits import Split, augment
@@ -77,7 +78,8 @@ class TranslatorExperiment(Experiment):
         **options: Any,
     ) -> None:
         super().__init__(network, **options)
-        self.experts = (classifier, autoencoder)  # a tuple, so that they are no part of this module's state
+        self.flow = (_flow(network),)  # tuples, so that neither flow nor experts are part of this module's state
+        self.experts = (classifier, autoencoder)
         self.augmentation = augmentation
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
@@ -87,7 +89,7 @@ class TranslatorExperiment(Experiment):
 
     def score(self, batch: tuple[Tensor, ...]) -> Tensor:
         latents, conditions = batch
-        return losses.bits_per_dim(*self.network(latents, conditions)).mean()
+        return self.flow[0].bits_per_dim(latents, conditions).mean()
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,13 @@ class Translation:
     Arguments:
         stages: what each stage left, by name.
         classifier, autoencoder: the experts.
-        flow: latent (B, D) <-> z (B, D), given a representation (B, K).
+        flow: the density of latents (B, D), given representations (B, K).
     """
 
     stages: dict[str, Trained]
     classifier: DigitClassifier
     autoencoder: DigitAutoencoder
-    flow: Bijection
+    flow: Flow
 
     @property
     def fingerprint(self) -> str:
@@ -113,18 +115,18 @@ class Translation:
     @property
     def dim(self) -> int:
         """Number of latent dimensions."""
-        return self.flow.channels or 0
+        return self.flow.base.shape[0]
 
     @torch.no_grad()
     def residual(self, images: Tensor) -> Tensor:
         """Images (B, 1, 8, 8) -> z (B, D): what the autoencoder knows of them and the classifier does not."""
-        z: Tensor = self.flow(self.autoencoder.mean(images), self.classifier.represent(images))[0]
+        z: Tensor = self.flow.bijection(self.autoencoder.mean(images), self.classifier.represent(images))[0]
         return z
 
     @torch.no_grad()
     def translate(self, z: Tensor, representation: Tensor) -> Tensor:
         """z (B, D) and representations (B, K) -> images (B, 1, 8, 8)."""
-        return self.autoencoder.decode(self.flow.inverse(z, representation)[0])
+        return self.autoencoder.decode(self.flow.bijection.inverse(z, representation)[0])
 
 
 def train(settings: Settings, parts: Parts, folder: Path, console: Console) -> Translation:
@@ -233,7 +235,8 @@ def _validation_noise(settings: Settings) -> torch.Generator:
     return seeded(settings.seed, *b"validation")
 
 
-def _flow(network: BuiltGraph) -> Bijection:
+def _flow(network: BuiltGraph) -> Flow:
+    """The density that a translator defines; ValueError for a network that is no single bijection."""
     if not isinstance(network, Bijection):
-        raise ValueError(f"translator: expected a graph that is one bijection, got {network.graph}")
-    return network
+        raise ValueError(f"translator: expected a graph with one data input and one output, got\n{network.graph}")
+    return Flow(network, DiagonalGaussian(network.channels or 0))

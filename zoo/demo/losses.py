@@ -1,6 +1,4 @@
-"""The demo's losses as plain functions."""
-
-import math
+"""The experts' losses as plain functions; the flow's is its own bits per dimension."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,12 +19,3 @@ def evidence(reconstruction: Tensor, images: Tensor, mean: Tensor, deviation: Te
     error = (reconstruction - images).square().flatten(1).sum(1)
     divergence = 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.clamp(min=1e-6).log()).sum(1)
     return (error + prior_weight * divergence).mean()
-
-
-def bits_per_dim(z: Tensor, logdet: Tensor) -> Tensor:
-    """Negative log-likelihood under a flow to N(0, 1), in bits for each dimension; z (B, D), logdet (B,), result (B,).
-
-    Net2Net (arXiv 2005.13580) minimises its mean, up to a constant and the unit.
-    """
-    log_density = -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
-    return -(log_density + logdet) / (z.shape[1] * math.log(2))

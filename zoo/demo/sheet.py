@@ -77,14 +77,14 @@ class Sheet:
     def digit(self, row: int, column: int, image: Tensor, marked: bool = False, strong: bool = False) -> None:
         """An image (1, H, W) in [-1, 1] as dark ink on paper; ``marked`` frames it orange, ``strong`` black."""
         axes = self.cells[row][column]
-        axes.imshow(image[0], cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
+        axes.imshow(image[0].numpy(), cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
         for spine in axes.spines.values():
             spine.set_color(MARK if marked else INK if strong else FAINT)
             spine.set_linewidth(2.2 if marked or strong else 0.6)
 
     def heat(self, row: int, column: int, image: Tensor) -> None:
         """Values (1, H, W) from 0, black, to 1, bright."""
-        self.cells[row][column].imshow(image[0], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+        self.cells[row][column].imshow(image[0].numpy(), cmap="magma", vmin=0, vmax=1, interpolation="nearest")
 
 
 def _positions(start: float, count: int, gaps: Sequence[int]) -> tuple[list[float], float]:
