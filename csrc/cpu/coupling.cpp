@@ -31,83 +31,83 @@ __attribute__((noinline)) void backward_block(
   }
 }
 
-// Where each channel, numbered before the permutation, lies in a tensor; null: in its place.
-struct Channels {
-  const int64_t* index = nullptr;
-
-  int64_t operator()(int64_t k) const { return index ? index[k] : k; }
-};
-
-// One sample of a view with channels inside: moves `count` channels of `group` pixels to and from dense blocks.
+// Channels [first, first + count) of a view with channels inside, numbered as before the permutation; `index` tells where
+// each lies, null: in its place. They move to and from dense blocks of up to `group` pixels, through a table of offsets
+// where a row is too short for a loop of its own.
 template <class T>
 class Pixels {
   using C = Compute<T>;
 
  public:
-  Pixels(const View& v, int64_t b, Channels where)
-      : data_(at<T>(v, b)), pixel_(v.pixel), channel_(v.channel), where_(where) {}
+  Pixels(const View& v, const int64_t* index, int64_t first, int64_t count, int64_t group)
+      : v_(v), index_(index), first_(first), count_(count), loop_(!index && v.channel == 1 && count >= 32) {
+    const int64_t reach = (group - 1) * v.pixel + (first + count) * v.channel;
+    if (loop_ || count > block || (index && v.channel != 1) || reach >= INT32_MAX || !v.data) return;
+    offsets_.resize(group * count);
+    for (int64_t g = 0; g < group; ++g)
+      for (int64_t k = 0; k < count; ++k)
+        offsets_[g * count + k] = static_cast<int32_t>(g * v.pixel + (index ? index[first + k] : (first + k) * v.channel));
+  }
 
-  const T* row(int64_t p) const { return data_ + p * pixel_; }
-
-  void read(int64_t p, int64_t group, int64_t first, int64_t count, C* to) const {
+  // Channels [k, k + count) of the range, pixels [p, p + group) of sample b; all channels if there is a table.
+  void read(int64_t b, int64_t p, int64_t group, int64_t k, int64_t count, C* to) const {
     if constexpr (std::is_same_v<T, C>) {
-      gather(p, group, first, count, to);
+      gather(b, p, group, k, count, to);
     } else {
       alignas(64) T raw[block];
-      gather(p, group, first, count, raw);
+      gather(b, p, group, k, count, raw);
       load(raw, 1, group * count, to);
     }
   }
 
-  void write(int64_t p, int64_t group, int64_t first, int64_t count, const C* from) const {
+  void write(int64_t b, int64_t p, int64_t group, int64_t k, int64_t count, const C* from) const {
     if constexpr (std::is_same_v<T, C>) {
-      scatter(p, group, first, count, from);
+      scatter(b, p, group, k, count, from);
     } else {
       alignas(64) T raw[block];
       store(from, group * count, raw, 1);
-      scatter(p, group, first, count, raw);
+      scatter(b, p, group, k, count, raw);
     }
   }
 
-  // Channels [first, last) of some pixels, from another view.
-  void copy_from(const Pixels& x, int64_t p, int64_t group, int64_t first, int64_t last) const {
-    if (x.data_ == data_) return;
-    for (int64_t g = 0; g < group; ++g) {
-      const T* from = x.row(p + g);
-      T* to = data_ + (p + g) * pixel_;
-      if (!where_.index && !x.where_.index && channel_ == 1 && x.channel_ == 1)
-        for (int64_t k = first; k < last; ++k) to[k] = from[k];
-      else
-        for (int64_t k = first; k < last; ++k) to[where_(k) * channel_] = from[x.where_(k) * x.channel_];
-    }
-  }
+  // Where channel k of the whole view lies.
+  T* element(int64_t b, int64_t p, int64_t k) const { return at<T>(v_, b, index_ ? index_[k] : k, p); }
 
  private:
-  void gather(int64_t p, int64_t group, int64_t first, int64_t count, T* to) const {
-    for (int64_t g = 0; g < group; ++g) {
-      const T* from = row(p + g);
-      T* block_row = to + g * count;
-      if (!where_.index && channel_ == 1)
-        for (int64_t k = 0; k < count; ++k) block_row[k] = from[first + k];
-      else
-        for (int64_t k = 0; k < count; ++k) block_row[k] = from[where_(first + k) * channel_];
+  void gather(int64_t b, int64_t p, int64_t group, int64_t k, int64_t count, T* to) const {
+    const T* base = at<T>(v_, b, 0, p);
+    if (!offsets_.empty()) {
+      const int32_t* offset = offsets_.data();
+      for (int64_t e = 0; e < group * count; ++e) to[e] = base[offset[e]];
+    } else if (loop_) {
+      for (int64_t g = 0; g < group; ++g)
+        for (int64_t c = 0; c < count; ++c) to[g * count + c] = base[g * v_.pixel + first_ + k + c];
+    } else {
+      for (int64_t g = 0; g < group; ++g)
+        for (int64_t c = 0; c < count; ++c) to[g * count + c] = *element(b, p + g, first_ + k + c);
     }
   }
 
-  void scatter(int64_t p, int64_t group, int64_t first, int64_t count, const T* from) const {
-    for (int64_t g = 0; g < group; ++g) {
-      T* to = data_ + (p + g) * pixel_;
-      const T* block_row = from + g * count;
-      if (!where_.index && channel_ == 1)
-        for (int64_t k = 0; k < count; ++k) to[first + k] = block_row[k];
-      else
-        for (int64_t k = 0; k < count; ++k) to[where_(first + k) * channel_] = block_row[k];
+  void scatter(int64_t b, int64_t p, int64_t group, int64_t k, int64_t count, const T* from) const {
+    T* base = at<T>(v_, b, 0, p);
+    if (!offsets_.empty()) {
+      const int32_t* offset = offsets_.data();
+#pragma GCC ivdep
+      for (int64_t e = 0; e < group * count; ++e) base[offset[e]] = from[e];
+    } else if (loop_) {
+      for (int64_t g = 0; g < group; ++g)
+        for (int64_t c = 0; c < count; ++c) base[g * v_.pixel + first_ + k + c] = from[g * count + c];
+    } else {
+      for (int64_t g = 0; g < group; ++g)
+        for (int64_t c = 0; c < count; ++c) *element(b, p + g, first_ + k + c) = from[g * count + c];
     }
   }
 
-  T* data_;
-  int64_t pixel_, channel_;
-  Channels where_;
+  View v_;
+  const int64_t* index_;
+  int64_t first_, count_;
+  bool loop_;
+  std::vector<int32_t> offsets_;
 };
 
 // Rows are channels with pixels inside, or pixels with channels inside.
@@ -118,10 +118,18 @@ class Kernel {
  public:
   Kernel(const Coupling& c, const Fn& fn)
       : c_(c), fn_(fn), permutation_(get<int64_t>(c.permutation)), end_(c.begin + c.count) {
-    if (!permutation_ || !c.shape.channels_last) return;
-    position_.resize(c.shape.channels);
-    for (int64_t j = 0; j < c.shape.channels; ++j) position_[permutation_[j]] = j;
+    if (!c.shape.channels_last) return;
+    group_ = std::clamp<int64_t>(block / std::max<int64_t>(c.count, 1), 1, c.shape.pixels);
+    if (!permutation_) return;
+    after_.resize(c.shape.channels);
+    for (int64_t j = 0; j < c.shape.channels; ++j) after_[permutation_[j]] = j;
   }
+
+  // The transformed channels of a view from before (or after) the permutation, and those of a parameter.
+  Pixels<T> moved(const View& v, bool after) const {
+    return {v, after && permutation_ ? after_.data() : nullptr, c_.begin, c_.count, group_};
+  }
+  Pixels<T> parameter(const View& v) const { return {v, nullptr, 0, c_.count, group_}; }
 
   double forward_channels(const CouplingForward& a, int64_t b, int64_t first, int64_t last) const {
     double logdet = 0;
@@ -138,30 +146,32 @@ class Kernel {
     return logdet;
   }
 
-  double forward_pixels(const CouplingForward& a, int64_t b, int64_t first, int64_t last) const {
-    const Pixels<T> x(a.x, b, c_.inverse ? after() : Channels()), y(a.y, b, c_.inverse ? Channels() : after());
+  struct Forward {
+    Pixels<T> x, y, u, t;
+  };
+
+  Forward pixels(const CouplingForward& a) const {
+    return {moved(a.x, a.inverse), moved(a.y, !a.inverse), parameter(a.scale), parameter(a.shift)};
+  }
+
+  double forward_pixels(
+      const CouplingForward& a, const Forward& v, int64_t b, int64_t first, int64_t last) const {
     double logdet = 0;
     if (long_rows(a.x, a.y)) {
-      for (int64_t p = first; p < last; ++p) {
+      for (int64_t p = first; p < last; ++p)
         logdet += run(at<T>(a.x, b, c_.begin, p), 1, at<T>(c_.scale, b, 0, p), c_.scale.channel,
                       at<T>(c_.shift, b, 0, p), c_.shift.channel, at<T>(a.y, b, c_.begin, p), 1, c_.count);
-        y.copy_from(x, p, 1, 0, c_.begin);
-        y.copy_from(x, p, 1, end_, c_.shape.channels);
-      }
-      return logdet;
+    } else {
+      alignas(64) C xs[block], us[block], ts[block];
+      for_blocks(first, last, [&](int64_t p, int64_t group, int64_t k, int64_t count) {
+        v.x.read(b, p, group, k, count, xs);
+        if (c_.scale.data) v.u.read(b, p, group, k, count, us);
+        v.t.read(b, p, group, k, count, ts);
+        logdet += forward_block(fn_, xs, us, ts, xs, group * count);
+        v.y.write(b, p, group, k, count, xs);
+      });
     }
-    const bool affine = c_.scale.data != nullptr;
-    const Pixels<T> u(c_.scale, b, {}), t(c_.shift, b, {});
-    alignas(64) C xs[block], us[block], ts[block];
-    for_blocks(first, last, [&](int64_t p, int64_t group, int64_t k, int64_t count) {
-      x.read(p, group, c_.begin + k, count, xs);
-      if (affine) u.read(p, group, k, count, us);
-      t.read(p, group, k, count, ts);
-      logdet += forward_block(fn_, xs, affine ? us : xs, ts, xs, group * count);
-      y.write(p, group, c_.begin + k, count, xs);
-    });
-    y.copy_from(x, first, last - first, 0, c_.begin);
-    y.copy_from(x, first, last - first, end_, c_.shape.channels);
+    if (a.x.data != a.y.data) copy_others(v.x, v.y, b, first, last);
     return logdet;
   }
 
@@ -179,40 +189,42 @@ class Kernel {
     }
   }
 
-  void backward_pixels(const CouplingBackward& a, C grad_logdet, int64_t b, int64_t first, int64_t last) const {
-    const Channels out = c_.inverse ? Channels() : after(), in = c_.inverse ? after() : Channels();
-    const Pixels<T> grad(a.grad_y, b, out), y(a.y, b, out), grad_x(a.grad_x, b, in);
-    grad_x.copy_from(grad, first, last - first, 0, c_.begin);
-    grad_x.copy_from(grad, first, last - first, end_, c_.shape.channels);
+  struct Backward {
+    Pixels<T> grad, y, u, t, grad_x, grad_u, grad_t;
+  };
+
+  Backward pixels(const CouplingBackward& a) const {
+    return {moved(a.grad_y, !a.inverse), moved(a.y, !a.inverse), parameter(a.scale),     parameter(a.shift),
+            moved(a.grad_x, a.inverse),  parameter(a.grad_scale), parameter(a.grad_shift)};
+  }
+
+  void backward_pixels(
+      const CouplingBackward& a, const Backward& v, C grad_logdet, int64_t b, int64_t first, int64_t last) const {
+    copy_others(v.grad, v.grad_x, b, first, last);
     if (long_rows(a.grad_y, a.y) && a.grad_x.channel == 1) {
       for (int64_t p = first; p < last; ++p)
         run_backward(grad_logdet, at<T>(a.grad_y, b, c_.begin, p), 1, at<T>(a.y, b, c_.begin, p), 1, b, 0, p,
                      &View::channel, at<T>(a.grad_x, b, c_.begin, p), 1, a, c_.count);
       return;
     }
-    const bool affine = c_.scale.data != nullptr;
-    const Pixels<T> u(c_.scale, b, {}), t(c_.shift, b, {}), grad_u(a.grad_scale, b, {}), grad_t(a.grad_shift, b, {});
     alignas(64) C gs[block], ys[block], us[block], ts[block];
     for_blocks(first, last, [&](int64_t p, int64_t group, int64_t k, int64_t count) {
-      grad.read(p, group, c_.begin + k, count, gs);
-      if (affine) {
-        y.read(p, group, c_.begin + k, count, ys);
-        u.read(p, group, k, count, us);
-        t.read(p, group, k, count, ts);
+      v.grad.read(b, p, group, k, count, gs);
+      if (c_.scale.data) {
+        v.y.read(b, p, group, k, count, ys);
+        v.u.read(b, p, group, k, count, us);
+        v.t.read(b, p, group, k, count, ts);
       }
-      backward_block(fn_, grad_logdet, gs, affine ? ys : gs, affine ? us : gs, affine ? ts : gs, gs, us, ts, group * count);
-      grad_x.write(p, group, c_.begin + k, count, gs);
-      if (affine) grad_u.write(p, group, k, count, us);
-      grad_t.write(p, group, k, count, ts);
+      backward_block(fn_, grad_logdet, gs, ys, us, ts, gs, us, ts, group * count);
+      v.grad_x.write(b, p, group, k, count, gs);
+      if (c_.scale.data) v.grad_u.write(b, p, group, k, count, us);
+      v.grad_t.write(b, p, group, k, count, ts);
     });
   }
 
  private:
   // Output channel j shows input channel source(j) in the forward direction, the other way round in the inverse.
   int64_t source(int64_t j) const { return permutation_ ? permutation_[j] : j; }
-
-  // Where channels lie after the permutation.
-  Channels after() const { return {permutation_ ? position_.data() : nullptr}; }
 
   // Whether rows of channels are worth a loop of their own, where they lie.
   bool long_rows(const View& a, const View& b) const {
@@ -223,8 +235,16 @@ class Kernel {
   template <class Body>
   void for_blocks(int64_t first, int64_t last, const Body& body) const {
     for (int64_t k = 0; k < c_.count; k += block) {
-      const int64_t count = std::min(block, c_.count - k), group = block / count;
-      for (int64_t p = first; p < last; p += group) body(p, std::min(group, last - p), k, count);
+      const int64_t count = std::min(block, c_.count - k);
+      for (int64_t p = first; p < last; p += group_) body(p, std::min(group_, last - p), k, count);
+    }
+  }
+
+  // Moves the channels that are not transformed.
+  void copy_others(const Pixels<T>& from, const Pixels<T>& to, int64_t b, int64_t first, int64_t last) const {
+    for (int64_t p = first; p < last; ++p) {
+      for (int64_t k = 0; k < c_.begin; ++k) *to.element(b, p, k) = *from.element(b, p, k);
+      for (int64_t k = end_; k < c_.shape.channels; ++k) *to.element(b, p, k) = *from.element(b, p, k);
     }
   }
 
@@ -273,7 +293,8 @@ class Kernel {
   const Fn fn_;
   const int64_t* permutation_;
   int64_t end_;
-  std::vector<int64_t> position_;  // the inverse permutation
+  int64_t group_ = 1;           // pixels in a block
+  std::vector<int64_t> after_;  // the inverse permutation
 };
 
 // Small images without a permutation are one long row of channels a sample.
@@ -330,9 +351,10 @@ void coupling(const CouplingForward& given) {
     using C = Compute<T>;
     const Kernel<T, decltype(fn)> kernel(a, fn);
     const PartialSums<C> sums(a.logdet, a.shape);
+    const auto pixels = kernel.pixels(a);
     for_units(a.shape, [&](int64_t b, int64_t unit, int64_t first, int64_t last) {
       sums.put(b, unit,
-               a.shape.channels_last ? kernel.forward_pixels(a, b, first, last)
+               a.shape.channels_last ? kernel.forward_pixels(a, pixels, b, first, last)
                                      : kernel.forward_channels(a, b, first, last));
     });
     sums.finish();
@@ -347,9 +369,10 @@ void coupling_backward(const CouplingBackward& given) {
     using C = Compute<T>;
     const Kernel<T, decltype(fn)> kernel(a, fn);
     const C* grad_logdet = get<C>(a.grad_logdet);
+    const auto pixels = kernel.pixels(a);
     for_units(a.shape, [&](int64_t b, int64_t, int64_t first, int64_t last) {
       if (a.shape.channels_last)
-        kernel.backward_pixels(a, grad_logdet[b], b, first, last);
+        kernel.backward_pixels(a, pixels, grad_logdet[b], b, first, last);
       else
         kernel.backward_channels(a, grad_logdet[b], b, first, last);
     });
