@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from zoo.data.digits import Split
 from zoo.demo.experiment import Parts, Translation
 from zoo.demo.sheet import INK, MARK, QUIET, Sheet, figure
 from zoo.training.batches import seeded
@@ -26,10 +27,9 @@ FOOTNOTE = "Orange frame: the classifier sees another digit than the one in the 
 def draw_all(translation: Translation, parts: Parts, metrics: dict[str, float], seed: int, folder: Path) -> None:
     """Writes samples_per_condition.png, invariances.png, swapped.png and curves.png.
 
-    The inputs are the first image of every digit in the test part.
+    The inputs are the most typical images of the test part.
     """
-    images, labels = parts["test"].images, parts["test"].labels
-    images = torch.stack([images[labels == digit][0] for digit in range(10)])
+    images = typical(translation, parts["test"])
     figures = {
         "samples_per_condition": samples_per_condition(translation, images, seeded(seed, *b"samples")),
         "invariances": invariances(translation, images, seeded(seed, *b"invariances")),
@@ -38,6 +38,16 @@ def draw_all(translation: Translation, parts: Parts, metrics: dict[str, float], 
     }
     for name, drawn in figures.items():
         drawn.savefig(folder / f"{name}.png", dpi=130, facecolor="white", bbox_inches="tight", pad_inches=0.15)
+
+
+def typical(translation: Translation, part: Split) -> Tensor:
+    """Of every digit the image (10, 1, 8, 8) whose representation is closest to the mean of its class."""
+    known, chosen = translation.classifier.represent(part.images), []
+    for digit in range(10):
+        members = known[part.labels == digit]
+        nearest = (members - members.mean(0)).square().sum(1).argmin()
+        chosen.append(part.images[part.labels == digit][nearest])
+    return torch.stack(chosen)
 
 
 def samples_per_condition(translation: Translation, images: Tensor, generator: torch.Generator) -> Figure:
@@ -115,13 +125,13 @@ def swapped(translation: Translation, images: Tensor) -> Figure:
     labels = translation.classifier.classify(images)
     sheet = Sheet(
         "Swapped representations",
-        "Each cell joins the representation of its row's image, which says which digit it is, with the z of its "
-        "column's image, which says how it is written.",
+        "Each cell joins what the classifier knows of the row's image with what it does not know of the column's.",
         f"Black frame: an image's own representation with its own z, which gives the image back. {FOOTNOTE}",
         rows=count + 1,
         columns=count + 1,
         gaps=(1,),
         row_gaps=(1,),
+        headed=False,
     )
     sheet.corner("z from \N{RIGHTWARDS ARROW}", "represen-\ntation from\n\N{DOWNWARDS ARROW}")
     for k in range(count):

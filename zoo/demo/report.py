@@ -11,10 +11,10 @@ from zoo.demo.evaluation import MEANINGS
 PICTURES = {
     "samples_per_condition": (
         "What does the classifier know?",
-        "Each row starts with a digit that no training has seen. Only the classifier's representation of it is kept. "
-        "The flow translates that into latents of the autoencoder, for each sample with another random z. What the "
-        "samples of a row share, the classifier knows: which digit it is, and a good deal of its shape. Where they "
-        "differ in slant, width or stroke, it has forgotten.",
+        "Each row starts with a digit that no training has seen, the most typical of its class in the test part. Only "
+        "the classifier's representation of it is kept. The flow translates that into latents of the autoencoder, for "
+        "each sample with another random z. What the samples of a row share, the classifier knows: which digit it is, "
+        "and a good deal of its shape. Where they differ in slant, width or stroke, it has forgotten.",
     ),
     "invariances": (
         "What did it forget?",

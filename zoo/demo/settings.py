@@ -30,7 +30,7 @@ class Settings:
     batch: int = 64
     classifier_epochs: int = 40
     autoencoder_epochs: int = 80
-    flow_epochs: int = 100
+    flow_epochs: int = 80
     every: int = 5
     classifier_rate: float = 4e-3
     autoencoder_rate: float = 3e-3

@@ -25,6 +25,7 @@ class Sheet:
         title, subtitle, footnote: texts; the last two are wrapped.
         rows, columns: of the grid.
         gaps, row_gaps: the columns and rows before which a wider gap stands.
+        headed: whether there is room for titles above the columns.
     """
 
     def __init__(
@@ -37,20 +38,21 @@ class Sheet:
         columns: int,
         gaps: Sequence[int] = (),
         row_gaps: Sequence[int] = (),
+        headed: bool = True,
     ) -> None:
         xs, right = _positions(LEFT, columns, gaps)
         above, below = (
             textwrap.wrap(subtitle, int(right * LETTERS)),
             textwrap.wrap(footnote, int(right * LETTERS * 1.15)),
         )
-        top = 0.5 + 0.19 * len(above) + 0.5
+        top = 0.5 + 0.19 * len(above) + (0.5 if headed else 0.1)
         ys, bottom = _positions(top, rows, row_gaps)
-        height = bottom + 0.1 + 0.17 * len(below)
+        height = bottom + 0.15 + 0.17 * len(below)
         self.figure = figure(right, height)
         start = LEFT / right
         self.figure.text(start, 1, title, fontsize=16, fontweight="bold", color=INK, va="top")
         self.figure.text(start, 1 - 0.36 / height, "\n".join(above), fontsize=10.5, color=QUIET, va="top")
-        self.figure.text(start, 1 - (bottom + 0.08) / height, "\n".join(below), fontsize=9, color=QUIET, va="top")
+        self.figure.text(start, 1 - (bottom + 0.13) / height, "\n".join(below), fontsize=9, color=QUIET, va="top")
         self.cells = [
             [self.figure.add_axes((x / right, 1 - (y + CELL) / height, CELL / right, CELL / height)) for x in xs]
             for y in ys
