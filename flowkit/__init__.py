@@ -1,7 +1,22 @@
 """flowkit: fused kernels, layers and declarative graphs for invertible networks with exact log-determinants."""
 
-from flowkit import ops
+from flowkit import bijections, distributions, graph, nets, ops, testing
+from flowkit.bijections import Bijection
+from flowkit.distributions import Flow
 from flowkit.info import info
+from flowkit.testing import check_bijection
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "info", "ops"]
+__all__ = [
+    "Bijection",
+    "Flow",
+    "__version__",
+    "bijections",
+    "check_bijection",
+    "distributions",
+    "graph",
+    "info",
+    "nets",
+    "ops",
+    "testing",
+]

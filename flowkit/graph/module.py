@@ -17,6 +17,8 @@ from flowkit.graph.plain import Shape
 from flowkit.graph.plan import Step, is_one_chain, plan_forward, plan_inverse
 from flowkit.graph.registry import KINDS
 
+PROBE = 64  # stands for a spatial size that a graph leaves open, to learn by how much the graph scales it
+
 
 class BuiltGraph(nn.Module):
     """A graph as a module. Its parameters' names start with the names of the nodes.
@@ -126,6 +128,17 @@ class GraphBijection(BuiltGraph, Bijection):
         inputs = tuple(replace(v, shape=tuple(input_shape)) if v.name == data else v for v in self.graph.inputs)
         (shape,) = replace(self.graph, inputs=inputs).output_shapes.values()
         return tuple(size or 0 for size in shape)
+
+    def input_shape(self, output_shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of the data input that gives ``output_shape``; ValueError if none does."""
+        (data,) = self.graph.paths.data_inputs
+        channels, *spatial = self.graph.input_shapes[data]
+        declared = (channels or 0, *(size or PROBE for size in spatial))
+        ratios = zip(declared[1:], self.output_shape(declared)[1:], output_shape[1:], strict=True)
+        candidate = (declared[0], *(given * before // after for before, after, given in ratios))
+        if self.output_shape(candidate) != tuple(output_shape):
+            raise self._wrong("y", f"shape {self.output_shape(declared)} or like it", tuple(output_shape))
+        return candidate
 
     def _renamed(self, named: Mapping[str, Tensor | None]) -> Mapping[str, Tensor | None]:
         conditions = self.graph.paths.conditions

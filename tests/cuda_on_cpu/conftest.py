@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from emulated_build import build_operators
+
+from tests.cuda_on_cpu.emulated_build import build_operators
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from emulated_build import CSRC, build
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.cuda_on_cpu.emulated_build import CSRC, build
 
 DEFECTS = {
     "global_read_off_by_one": r"thread \(127, 0, 0\): access to global memory at index 128 .* extent 128",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import comparison
 import pytest
 import torch
-from comparison import CLAMPS, MEMORY, TOLERANCE, Case, Namespace
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.cuda_on_cpu import comparison
+from tests.cuda_on_cpu.comparison import CLAMPS, MEMORY, TOLERANCE, Case, Namespace
 
 # Small primes, and sizes that 128-bit accesses divide.
 SIZES = st.sampled_from([1, 2, 3, 5, 8, 16])

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import comparison
 import pytest
 import torch
-from comparison import Case, Namespace
-from emulated_build import CSRC, build_operators
+
+from tests.cuda_on_cpu import comparison
+from tests.cuda_on_cpu.comparison import Case, Namespace
+from tests.cuda_on_cpu.emulated_build import CSRC, build_operators
 
 NAMESPACE = "flowkit_planted"
 WALK = "e < task.end; e += walk.group * N"

@@ -8,7 +8,6 @@ import pickle
 
 import pytest
 import torch
-from examples import EXAMPLES, flows, multiscale, translator, unet
 from hypothesis import given, settings
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from flowkit import graph as g
 from flowkit.bijections import Bijection, Compose, Inverse
 from flowkit.distributions import DiagonalGaussian, Flow
 from flowkit.testing import check_bijection
+from tests.graph.examples import EXAMPLES, flows, multiscale, translator, unet
 
 
 def inputs_for(graph: g.Graph, batch: int = 3, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
@@ -200,3 +200,11 @@ def test_gradients_reach_every_parameter() -> None:
 def test_multiscale_names() -> None:
     assert multiscale().paths.data_inputs == ("image", "vector")
     assert multiscale().paths.data_outputs == ("early", "late")
+
+
+def test_input_shape_undoes_output_shape() -> None:
+    net = g.graph(z=g.squeeze(g.squeeze(g.input("x", (1, None, None))))).build()
+    assert net.output_shape((1, 8, 12)) == (16, 2, 3)
+    assert net.input_shape((16, 2, 3)) == (1, 8, 12)
+    with pytest.raises(ValueError, match="shape"):
+        net.input_shape((4, 2, 3))

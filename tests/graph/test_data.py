@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from examples import EXAMPLES, flows, translator, unet
 from hypothesis import given
 
 from flowkit import graph as g
+from tests.graph.examples import EXAMPLES, flows, translator, unet
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from examples import translator
 
 from flowkit import graph as g
+from tests.graph.examples import translator
 
 NET = g.nets.mlp(hidden=4)
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from importers import LIBRARIES, Imported, freia, normflows
 from torch import Tensor, nn
 
 from flowkit.bijections import ActNorm, Inverse, InvertibleLinear
 from flowkit.distributions import DiagonalGaussian
+from tests.parity.importers import LIBRARIES, Imported, freia, normflows
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -1,7 +1,7 @@
 """Weights of other libraries as flowkit modules, composed from public layers; one file a library."""
 
-from importers import freia, glowpytorch, nflows, normflows, zuko
-from importers.common import Imported
+from tests.parity.importers import freia, glowpytorch, nflows, normflows, zuko
+from tests.parity.importers.common import Imported
 
 LIBRARIES = {
     "freia02": freia,

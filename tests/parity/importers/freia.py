@@ -18,7 +18,7 @@ from flowkit.bijections import (
     Inverse,
     Squeeze,
 )
-from importers.common import (
+from tests.parity.importers.common import (
     Imported,
     State,
     actnorm,

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from flowkit import graph as g
 from flowkit import nets
-from importers.common import Imported, State, affine_parts, below, lu, under
+from tests.parity.importers.common import Imported, State, affine_parts, below, lu, under
 
 
 class OnesPadded(nn.Module):

@@ -10,7 +10,17 @@ from torch.nn import functional as F
 from flowkit import graph as g
 from flowkit import nets
 from flowkit.bijections import ActNorm, AdditiveCoupling, AffineCoupling, Bijection, Compose, LeakyReLU, Squeeze
-from importers.common import Imported, State, actnorm, below, householder, lu, orthogonal, permutation, under
+from tests.parity.importers.common import (
+    Imported,
+    State,
+    actnorm,
+    below,
+    householder,
+    lu,
+    orthogonal,
+    permutation,
+    under,
+)
 
 Config = dict[str, Any]
 Factory = Callable[[int, int], nn.Module]

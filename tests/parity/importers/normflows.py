@@ -7,8 +7,19 @@ import torch
 
 from flowkit import graph as g
 from flowkit.bijections import ActNorm, AdditiveCoupling, AffineCoupling, Bijection, Compose, Inverse, Squeeze, Swap
-from importers import nflows
-from importers.common import Imported, State, actnorm, affine_parts, below, dense, lu, permutation, sequence, under
+from tests.parity.importers import nflows
+from tests.parity.importers.common import (
+    Imported,
+    State,
+    actnorm,
+    affine_parts,
+    below,
+    dense,
+    lu,
+    permutation,
+    sequence,
+    under,
+)
 
 Config = dict[str, Any]
 

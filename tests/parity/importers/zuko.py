@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from importers.common import Imported, State, lu, orthogonal
+from tests.parity.importers.common import Imported, State, lu, orthogonal
 
 
 def load(config: dict[str, Any], state: State) -> Imported:
