@@ -221,7 +221,8 @@ def _direction(like: Tensor, generator: torch.Generator) -> Tensor:
 def _error(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape or not b.numel():
         return 0.0 if a.shape == b.shape else float("inf")
-    return float((a - b).detach().abs().max() / b.abs().max().clamp(min=1))
+    a, b = a.detach(), b.detach()
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1))
 
 
 def _map(value: Any, function: Any) -> Any:
