@@ -67,7 +67,7 @@ def test_wide_conditioners_take_most_of_the_time_and_the_flow_is_left_alone() ->
     flow(x, condition)
     flow.requires_grad_(False)
     before = [parameter.clone() for parameter in flow.parameters()]
-    shares = metrics.conditioner_time_shares(flow, x, condition, repetitions=5)
-    assert 0.3 < shares.training < 1.2 and 0.3 < shares.sampling < 1
+    shares = metrics.conditioner_time_shares(flow, x, condition, repetitions=9)
+    assert 0.3 < shares.training < 1.5 and 0.3 < shares.sampling < 1
     assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, flow.parameters(), strict=True))
     assert metrics.round_trip_error(flow, x, condition) < 1e-5

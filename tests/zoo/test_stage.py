@@ -119,3 +119,22 @@ def test_training_leaves_the_callers_randomness_alone(train: Callable[..., Train
     torch.manual_seed(3)
     train(tmp_path)
     assert torch.equal(torch.randn(3), expected)
+
+
+def test_a_stop_between_the_last_epoch_and_the_weights_trains_nothing_again(
+    train: Callable[..., Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tmp_path / "whole")
+
+    def killed(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(weights, "save", killed)
+        train(tmp_path / "broken")
+    Regression.steps_run = 0
+    resumed = train(tmp_path / "broken")
+    assert Regression.steps_run == 0
+    assert [p["validation"] for p in resumed.history] == [p["validation"] for p in whole.history]
+    for key, value in whole.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[key]), key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class StageProgress:
@@ -14,20 +14,19 @@ class StageProgress:
     Arguments:
         console: where to; a live bar only if it is a terminal.
         epochs: how many there are in all.
-        unit: what the losses are measured in.
+        unit: what the losses are measured in, for the lines.
     """
 
     def __init__(self, console: Console, epochs: int, unit: str) -> None:
         self.console, self.epochs, self.unit = console, epochs, unit
         self._next_line = 0.0
         self._bar = Progress(
-            TextColumn(" "),
-            BarColumn(),
+            BarColumn(bar_width=16),
+            TextColumn("epoch"),
             MofNCompleteColumn(),
-            TextColumn("epochs · {task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
             disable=not console.is_terminal,
         )
@@ -48,8 +47,8 @@ class StageProgress:
 
     def measured(self, epoch: int, train: float, validation: float) -> None:
         """New figures; in a log file, a line about every fifth of the way."""
-        figures = f"training {train:.3f}, validation {validation:.3f} {self.unit}"
+        figures = f"training {train:.3f}, validation {validation:.3f}"
         self._bar.update(self._task, figures=figures)
         if not self.console.is_terminal and (epoch >= self._next_line or epoch == self.epochs):
             self._next_line = epoch + self.epochs / 5
-            self.console.print(f"  epoch {epoch:3d} of {self.epochs}: {figures}", highlight=False)
+            self.console.print(f"  epoch {epoch:3d} of {self.epochs}: {figures} {self.unit}", highlight=False)
