@@ -5,12 +5,12 @@
 namespace flowkit {
 namespace {
 
-// Few channels with pixels innermost run in a kernel of ours; otherwise torch's matrix product is the right tool.
-bool linear_is_small(const Shape& shape) {
+// Few channels run in a kernel of ours, on a CPU with pixels innermost; otherwise torch's matrix product is the right tool.
+bool linear_is_small([[maybe_unused]] const Tensor& x, const Shape& shape) {
 #if defined(FLOWKIT_EMULATE_CUDA)
-  return shape.channels <= cuda::max_linear_channels && !shape.channels_last;
+  return shape.channels <= cuda::max_linear_channels;
 #else
-  return shape.channels <= cpu::max_linear_channels && !shape.channels_last;
+  return shape.channels <= cpu::max_linear_channels && (x.is_cuda() || !shape.channels_last);
 #endif
 }
 
@@ -26,8 +26,8 @@ Tensor as_matrix(const Tensor& x, const Shape& shape) {
 void linear_into(const Tensor& x, const Tensor& weight, bool transposed, const Tensor& out) {
   const Shape shape = shape_of(x);
   if (shape.size() == 0) return;
-  if (linear_is_small(shape)) {
-    const Tensor input = prepare(x, false);
+  if (linear_is_small(x, shape)) {
+    const Tensor input = prepare(x, shape.channels_last);
     Target target(out, shape);
     FLOWKIT_CHECK(!target.in_place(input), "flowkit: channel_linear cannot run in place");
     Linear a{shape, dtype_of(x), view(input), target.view(), array(weight), transposed};

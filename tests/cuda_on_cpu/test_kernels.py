@@ -15,7 +15,7 @@ from tests.cuda_on_cpu.comparison import CLAMPS, MEMORY, TOLERANCE, Case, Namesp
 
 # Small primes, and sizes that 128-bit accesses divide.
 SIZES = st.sampled_from([1, 2, 3, 5, 8, 16])
-few = settings(max_examples=30)
+few = settings(max_examples=60)
 
 
 @st.composite
@@ -40,7 +40,7 @@ def cases(draw: st.DrawFn, largest_channels: int = 40) -> Case:
 
 @pytest.mark.parametrize("layout", [None, 0, 1, 2, 3])
 @pytest.mark.parametrize("clamp", CLAMPS)
-@settings(max_examples=12)
+@settings(max_examples=20)
 @given(case=cases(), which=st.integers(0, 1), gain=st.sampled_from([1.0, 0.5]))
 def test_affine_coupling(
     emulated: Namespace, clamp: str, layout: int | None, case: Case, which: int, gain: float
