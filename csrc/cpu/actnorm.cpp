@@ -57,19 +57,21 @@ struct Rows {
   }
   // Channel values repeated along a row.
   template <class C>
-  std::vector<C> along(const std::vector<C>& values) const {
+  std::vector<C> along(std::vector<C> values) const {
+    if (group == 1) return values;
     std::vector<C> repeated;
-    for (int64_t g = 0; pixels && g < group; ++g) repeated.insert(repeated.end(), values.begin(), values.end());
-    return pixels ? repeated : values;
+    repeated.reserve(size);
+    for (int64_t g = 0; g < group; ++g) repeated.insert(repeated.end(), values.begin(), values.end());
+    return repeated;
   }
 };
 
 template <class T>
 void apply(const ActNormForward& n) {
   using C = Compute<T>;
-  const Affine<C> affine(n);
+  Affine<C> affine(n);
   const Rows rows(n, {&n.x, &n.y});
-  const std::vector<C> a = rows.along(affine.a), b = rows.along(affine.b);
+  const std::vector<C> a = rows.along(std::move(affine.a)), b = rows.along(std::move(affine.b));
   const int64_t xs = rows.stride(n.x), ys = rows.stride(n.y);
   const int64_t grain = std::max<int64_t>(1, 2 * unit_elements / std::max<int64_t>(rows.size, 1));
   torch::stable::parallel_for(0, rows.shape.batch * rows.count, grain, [&](int64_t begin, int64_t end) {

@@ -6,28 +6,52 @@
 namespace flowkit::cpu::FLOWKIT_ISA {
 namespace {
 
-// The arithmetic, on at most `block` dense elements; y may be x. Returns the sum of the log-derivatives.
+// Rows of dense elements, `pitch` apart.
+template <class T>
+struct RowsOf {
+  T* data;
+  int64_t pitch;
+
+  T* row(int64_t r) const { return data + r * pitch; }
+};
+
+// The arithmetic; y may be x. Returns the sum of the log-derivatives.
 template <class C, class Fn>
-__attribute__((noinline)) double forward_block(
-    const Fn& element, const C* x, const C* u, const C* t, C* y, int64_t n) {
+__attribute__((noinline, noclone)) double forward_rows(
+    const Fn& element, RowsOf<const C> x, RowsOf<const C> u, RowsOf<const C> t, RowsOf<C> y, int64_t rows, int64_t n) {
   const Fn fn = element;
-  C sum = 0;
+  double logdet = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const C *xr = x.row(r), *ur = u.row(r), *tr = t.row(r);
+    C* yr = y.row(r);
+    C sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t e = 0; e < n; ++e) y[e] = fn.forward(x[e], u[e], t[e], sum);
-  return sum;
+    for (int64_t e = 0; e < n; ++e) yr[e] = fn.forward(xr[e], ur[e], tr[e], sum);
+    logdet += sum;
+  }
+  return logdet;
 }
 
+template <class C>
+struct GradRows {
+  RowsOf<const C> grad, y, u, t;
+  RowsOf<C> grad_x, grad_u, grad_t;
+};
+
 template <class C, class Fn>
-__attribute__((noinline)) void backward_block(
-    const Fn& element, C grad_logdet, const C* grad, const C* y, const C* u, const C* t, C* grad_x, C* grad_u,
-    C* grad_t, int64_t n) {
+__attribute__((noinline, noclone)) void backward_rows(
+    const Fn& element, C grad_logdet, const GradRows<C>& v, int64_t rows, int64_t n) {
   const Fn fn = element;
+  for (int64_t r = 0; r < rows; ++r) {
+    const C *grad = v.grad.row(r), *y = v.y.row(r), *u = v.u.row(r), *t = v.t.row(r);
+    C *grad_x = v.grad_x.row(r), *grad_u = v.grad_u.row(r), *grad_t = v.grad_t.row(r);
 #pragma omp simd
-  for (int64_t e = 0; e < n; ++e) {
-    const auto g = fn.backward(grad[e], grad_logdet, y[e], u[e], t[e]);
-    grad_x[e] = g.x;
-    grad_u[e] = g.scale;
-    grad_t[e] = g.shift;
+    for (int64_t e = 0; e < n; ++e) {
+      const auto g = fn.backward(grad[e], grad_logdet, y[e], u[e], t[e]);
+      grad_x[e] = g.x;
+      grad_u[e] = g.scale;
+      grad_t[e] = g.shift;
+    }
   }
 }
 
@@ -42,7 +66,7 @@ class Pixels {
   Pixels(const View& v, const int64_t* index, int64_t first, int64_t count, int64_t group)
       : v_(v), index_(index), first_(first), count_(count), loop_(!index && v.channel == 1 && count >= 32) {
     const int64_t reach = (group - 1) * v.pixel + (first + count) * v.channel;
-    if (loop_ || count > block || (index && v.channel != 1) || reach >= INT32_MAX || !v.data) return;
+    if (group == 0 || loop_ || count > block || (index && v.channel != 1) || reach >= INT32_MAX || !v.data) return;
     offsets_.resize(group * count);
     for (int64_t g = 0; g < group; ++g)
       for (int64_t k = 0; k < count; ++k)
@@ -53,6 +77,8 @@ class Pixels {
   void read(int64_t b, int64_t p, int64_t group, int64_t k, int64_t count, C* to) const {
     if constexpr (std::is_same_v<T, C>) {
       gather(b, p, group, k, count, to);
+    } else if (loop_) {
+      for (int64_t g = 0; g < group; ++g) load(at<T>(v_, b, first_ + k, p + g), 1, count, to + g * count);
     } else {
       alignas(64) T raw[block];
       gather(b, p, group, k, count, raw);
@@ -63,6 +89,8 @@ class Pixels {
   void write(int64_t b, int64_t p, int64_t group, int64_t k, int64_t count, const C* from) const {
     if constexpr (std::is_same_v<T, C>) {
       scatter(b, p, group, k, count, from);
+    } else if (loop_) {
+      for (int64_t g = 0; g < group; ++g) store(from + g * count, count, at<T>(v_, b, first_ + k, p + g), 1);
     } else {
       alignas(64) T raw[block];
       store(from, group * count, raw, 1);
@@ -125,12 +153,6 @@ class Kernel {
     for (int64_t j = 0; j < c.shape.channels; ++j) after_[permutation_[j]] = j;
   }
 
-  // The transformed channels of a view from before (or after) the permutation, and those of a parameter.
-  Pixels<T> moved(const View& v, bool after) const {
-    return {v, after && permutation_ ? after_.data() : nullptr, c_.begin, c_.count, group_};
-  }
-  Pixels<T> parameter(const View& v) const { return {v, nullptr, 0, c_.count, group_}; }
-
   double forward_channels(const CouplingForward& a, int64_t b, int64_t first, int64_t last) const {
     double logdet = 0;
     for (int64_t j = first; j < last; ++j) {
@@ -151,23 +173,28 @@ class Kernel {
   };
 
   Forward pixels(const CouplingForward& a) const {
-    return {moved(a.x, a.inverse), moved(a.y, !a.inverse), parameter(a.scale), parameter(a.shift)};
+    const int64_t group = rows_in_place({&a.x, &a.y, &c_.scale, &c_.shift}) ? 0 : group_;
+    return {moved(a.x, a.inverse, group), moved(a.y, !a.inverse, group), parameter(a.scale, group),
+            parameter(a.shift, group)};
   }
 
   double forward_pixels(
       const CouplingForward& a, const Forward& v, int64_t b, int64_t first, int64_t last) const {
     double logdet = 0;
-    if (long_rows(a.x, a.y)) {
-      for (int64_t p = first; p < last; ++p)
-        logdet += run(at<T>(a.x, b, c_.begin, p), 1, at<T>(c_.scale, b, 0, p), c_.scale.channel,
-                      at<T>(c_.shift, b, 0, p), c_.shift.channel, at<T>(a.y, b, c_.begin, p), 1, c_.count);
+    if (rows_in_place({&a.x, &a.y, &c_.scale, &c_.shift})) {
+      if constexpr (std::is_same_v<T, C>) {
+        const RowsOf<const C> x = rows<const C>(a.x, b, c_.begin, first);
+        logdet = forward_rows<C>(fn_, x, c_.scale.data ? rows<const C>(c_.scale, b, 0, first) : x,
+                                 rows<const C>(c_.shift, b, 0, first), rows<C>(a.y, b, c_.begin, first), last - first,
+                                 c_.count);
+      }
     } else {
       alignas(64) C xs[block], us[block], ts[block];
       for_blocks(first, last, [&](int64_t p, int64_t group, int64_t k, int64_t count) {
         v.x.read(b, p, group, k, count, xs);
         if (c_.scale.data) v.u.read(b, p, group, k, count, us);
         v.t.read(b, p, group, k, count, ts);
-        logdet += forward_block(fn_, xs, us, ts, xs, group * count);
+        logdet += forward_rows<C>(fn_, {xs, 0}, {us, 0}, {ts, 0}, {xs, 0}, 1, group * count);
         v.y.write(b, p, group, k, count, xs);
       });
     }
@@ -184,8 +211,7 @@ class Kernel {
       if (k < c_.begin || k >= end_)
         copy(grad, a.grad_y.pixel, c_.shape.pixels, grad_x, a.grad_x.pixel);
       else
-        run_backward(grad_logdet, grad, a.grad_y.pixel, at<T>(a.y, b, out), a.y.pixel, b, k - c_.begin, 0,
-                     &View::pixel, grad_x, a.grad_x.pixel, a, c_.shape.pixels);
+        run_backward(grad_logdet, grad, at<T>(a.y, b, out), b, k - c_.begin, grad_x, a);
     }
   }
 
@@ -194,17 +220,23 @@ class Kernel {
   };
 
   Backward pixels(const CouplingBackward& a) const {
-    return {moved(a.grad_y, !a.inverse), moved(a.y, !a.inverse), parameter(a.scale),     parameter(a.shift),
-            moved(a.grad_x, a.inverse),  parameter(a.grad_scale), parameter(a.grad_shift)};
+    return {moved(a.grad_y, !a.inverse, group_), moved(a.y, !a.inverse, group_), parameter(a.scale, group_),
+            parameter(a.shift, group_), moved(a.grad_x, a.inverse, group_), parameter(a.grad_scale, group_),
+            parameter(a.grad_shift, group_)};
   }
 
   void backward_pixels(
       const CouplingBackward& a, const Backward& v, C grad_logdet, int64_t b, int64_t first, int64_t last) const {
     copy_others(v.grad, v.grad_x, b, first, last);
-    if (long_rows(a.grad_y, a.y) && a.grad_x.channel == 1) {
-      for (int64_t p = first; p < last; ++p)
-        run_backward(grad_logdet, at<T>(a.grad_y, b, c_.begin, p), 1, at<T>(a.y, b, c_.begin, p), 1, b, 0, p,
-                     &View::channel, at<T>(a.grad_x, b, c_.begin, p), 1, a, c_.count);
+    if (rows_in_place({&a.grad_y, &a.y, &a.grad_x, &c_.scale, &c_.shift, &a.grad_scale, &a.grad_shift}) &&
+        c_.scale.data) {
+      if constexpr (std::is_same_v<T, C>)
+        backward_rows<C>(fn_, grad_logdet,
+                         {rows<const C>(a.grad_y, b, c_.begin, first), rows<const C>(a.y, b, c_.begin, first),
+                          rows<const C>(c_.scale, b, 0, first), rows<const C>(c_.shift, b, 0, first),
+                          rows<C>(a.grad_x, b, c_.begin, first), rows<C>(a.grad_scale, b, 0, first),
+                          rows<C>(a.grad_shift, b, 0, first)},
+                         last - first, c_.count);
       return;
     }
     alignas(64) C gs[block], ys[block], us[block], ts[block];
@@ -215,7 +247,8 @@ class Kernel {
         v.u.read(b, p, group, k, count, us);
         v.t.read(b, p, group, k, count, ts);
       }
-      backward_block(fn_, grad_logdet, gs, ys, us, ts, gs, us, ts, group * count);
+      backward_rows<C>(fn_, grad_logdet, {{gs, 0}, {ys, 0}, {us, 0}, {ts, 0}, {gs, 0}, {us, 0}, {ts, 0}}, 1,
+                       group * count);
       v.grad_x.write(b, p, group, k, count, gs);
       if (c_.scale.data) v.grad_u.write(b, p, group, k, count, us);
       v.grad_t.write(b, p, group, k, count, ts);
@@ -226,9 +259,22 @@ class Kernel {
   // Output channel j shows input channel source(j) in the forward direction, the other way round in the inverse.
   int64_t source(int64_t j) const { return permutation_ ? permutation_[j] : j; }
 
-  // Whether rows of channels are worth a loop of their own, where they lie.
-  bool long_rows(const View& a, const View& b) const {
-    return !permutation_ && c_.count >= 256 && a.channel == 1 && b.channel == 1;
+  // The transformed channels of a view from before (or after) the permutation, and those of a parameter; group 0: no table.
+  Pixels<T> moved(const View& v, bool after, int64_t group) const {
+    return {v, after && permutation_ ? after_.data() : nullptr, c_.begin, c_.count, group};
+  }
+  Pixels<T> parameter(const View& v, int64_t group) const { return {v, nullptr, 0, c_.count, group}; }
+
+  // Whether the arithmetic can run where the rows of channels lie: dense, in the compute type, and long enough.
+  bool rows_in_place(std::initializer_list<const View*> views) const {
+    bool dense = std::is_same_v<T, C> && !permutation_ && (c_.count >= 16 || c_.shape.pixels == 1);
+    for (const View* v : views) dense = dense && (v->channel == 1 || !v->data);
+    return dense;
+  }
+
+  template <class R>
+  RowsOf<R> rows(const View& v, int64_t b, int64_t channel, int64_t pixel) const {
+    return {at<R>(v, b, channel, pixel), v.pixel};
   }
 
   // body(pixel, pixels, channel, channels) over [first, last) x [0, count) in pieces of up to `block` elements.
@@ -257,21 +303,22 @@ class Kernel {
       const C* xi = x_in.get(x + i * xs, xs, m);
       const C* ui = c_.scale.data ? u_in.get(u + i * us, us, m) : xi;
       const C* ti = t_in.get(t + i * ts, ts, m);
-      logdet += forward_block(fn_, xi, ui, ti, y_out.get(y + i * ys, ys), m);
+      logdet += forward_rows<C>(fn_, {xi, 0}, {ui, 0}, {ti, 0}, {y_out.get(y + i * ys, ys), 0}, 1, m);
       y_out.put(y + i * ys, ys, m);
     }
     return logdet;
   }
 
-  void run_backward(
-      C grad_logdet, const T* grad, int64_t gs, const T* y, int64_t ys, int64_t b, int64_t channel, int64_t pixel,
-      int64_t View::* inner, T* grad_x, int64_t xs, const CouplingBackward& a, int64_t n) const {
+  // One channel: its pixels.
+  void run_backward(C grad_logdet, const T* grad, const T* y, int64_t b, int64_t channel, T* grad_x,
+                    const CouplingBackward& a) const {
     const bool affine = c_.scale.data != nullptr;
-    const T* u = affine ? at<T>(c_.scale, b, channel, pixel) : nullptr;
-    const T* t = affine ? at<T>(c_.shift, b, channel, pixel) : nullptr;
-    T* grad_u = affine ? at<T>(a.grad_scale, b, channel, pixel) : nullptr;
-    T* grad_t = at<T>(a.grad_shift, b, channel, pixel);
-    const int64_t us = c_.scale.*inner, ts = c_.shift.*inner, gus = a.grad_scale.*inner, gts = a.grad_shift.*inner;
+    const T* u = affine ? at<T>(c_.scale, b, channel) : nullptr;
+    const T* t = affine ? at<T>(c_.shift, b, channel) : nullptr;
+    T* grad_u = affine ? at<T>(a.grad_scale, b, channel) : nullptr;
+    T* grad_t = at<T>(a.grad_shift, b, channel);
+    const int64_t gs = a.grad_y.pixel, ys = a.y.pixel, us = c_.scale.pixel, ts = c_.shift.pixel;
+    const int64_t xs = a.grad_x.pixel, gus = a.grad_scale.pixel, gts = a.grad_shift.pixel, n = c_.shape.pixels;
     Input<T> g_in, y_in, u_in, t_in;
     Output<T> x_out, u_out, t_out;
     alignas(64) C unused[block];
@@ -281,8 +328,11 @@ class Kernel {
       const C* yi = affine ? y_in.get(y + i * ys, ys, m) : gi;
       const C* ui = affine ? u_in.get(u + i * us, us, m) : gi;
       const C* ti = affine ? t_in.get(t + i * ts, ts, m) : gi;
-      backward_block(fn_, grad_logdet, gi, yi, ui, ti, x_out.get(grad_x + i * xs, xs),
-                     affine ? u_out.get(grad_u + i * gus, gus) : unused, t_out.get(grad_t + i * gts, gts), m);
+      backward_rows<C>(fn_, grad_logdet,
+                       {{gi, 0}, {yi, 0}, {ui, 0}, {ti, 0}, {x_out.get(grad_x + i * xs, xs), 0},
+                        {affine ? u_out.get(grad_u + i * gus, gus) : unused, 0},
+                        {t_out.get(grad_t + i * gts, gts), 0}},
+                       1, m);
       x_out.put(grad_x + i * xs, xs, m);
       if (affine) u_out.put(grad_u + i * gus, gus, m);
       t_out.put(grad_t + i * gts, gts, m);

@@ -59,13 +59,14 @@ void leaky_relu(const LeakyReluForward& given) {
           const int64_t m = std::min(block, rows.size() - i);
           const C* xi = in.get(x + i * xs, xs, m);
           C* yi = out.get(y + i * ys, ys);
-          int32_t count = 0;
+          const auto f = fn;
+          C count = 0;  // of the type that the lanes have; exact, since a block is short
 #pragma omp simd reduction(+ : count)
           for (int64_t e = 0; e < m; ++e) {
-            count += xi[e] < C(0) ? 1 : 0;
-            yi[e] = fn.forward(xi[e]);
+            count += xi[e] < C(0) ? C(1) : C(0);
+            yi[e] = f.forward(xi[e]);
           }
-          negative += count;
+          negative += static_cast<int64_t>(count);
           out.put(y + i * ys, ys, m);
         }
       }
@@ -96,8 +97,9 @@ void leaky_relu_backward(const LeakyReluBackward& given) {
           const C* gi = g_in.get(grad + i * gs, gs, m);
           const C* yi = y_in.get(y + i * ys, ys, m);
           C* xi = out.get(grad_x + i * xs, xs);
+          const auto f = fn;
 #pragma omp simd
-          for (int64_t e = 0; e < m; ++e) xi[e] = fn.backward(gi[e], yi[e]);
+          for (int64_t e = 0; e < m; ++e) xi[e] = f.backward(gi[e], yi[e]);
           out.put(grad_x + i * xs, xs, m);
         }
       }

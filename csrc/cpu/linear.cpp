@@ -1,4 +1,4 @@
-// Matrix product over channels with pixels innermost: 4 output channels x 2 vectors of pixels in registers.
+// Matrix product over channels with pixels innermost: some output channels x vectors of pixels in registers.
 #include "simd.h"
 
 namespace flowkit::cpu::FLOWKIT_ISA {
@@ -10,7 +10,11 @@ struct Vector {
   typedef C type __attribute__((vector_size(64), aligned(sizeof(C)), may_alias));
 };
 
-constexpr int rows = 4, columns = 2;
+#ifdef __AVX512F__
+constexpr int rows = 8, columns = 3;  // 24 of 32 registers hold sums
+#else
+constexpr int rows = 4, columns = 1;  // a vector takes two registers of 16 here
+#endif
 
 // y[i, :] = sum_j w[i * ws + j] x[j, :] for `height` <= rows rows and one tile of pixels; x rows lie `pitch` apart.
 template <class C, int height>
@@ -48,12 +52,10 @@ void apply(const Linear& a) {
       for (int64_t i = 0; i < channels; i += rows) {
         const int64_t height = std::min<int64_t>(rows, channels - i);
         const C* w = weight.data() + i * channels;
-        switch (height) {
-          case 1: tile<C, 1>(w, channels, x, channels, width, y, width); break;
-          case 2: tile<C, 2>(w, channels, x, channels, width, y, width); break;
-          case 3: tile<C, 3>(w, channels, x, channels, width, y, width); break;
-          default: tile<C, 4>(w, channels, x, channels, width, y, width);
-        }
+        if (height == rows)
+          tile<C, rows>(w, channels, x, channels, width, y, width);
+        else
+          for (int64_t r = 0; r < height; ++r) tile<C, 1>(w + r * channels, channels, x, channels, width, y + r * width, width);
         for (int64_t r = 0; r < height; ++r) store(y + r * width, n, at<T>(a.y, b, i + r, p), a.y.pixel);
       }
     }

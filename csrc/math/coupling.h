@@ -13,23 +13,21 @@ struct CouplingGrad {
 // x' = x * exp(l(u)) + t.
 template <class T, Clamp clamp, bool inverse>
 struct Affine {
-  ClampFn<T, clamp> log_scale;
+  ClampFn<T, clamp, inverse> scale;
 
   // Adds this direction's log-derivative to logdet.
   FLOWKIT_HD T forward(T x, T u, T t, T& logdet) const {
-    const T l = log_scale(u).value;
-    logdet += inverse ? -l : l;
-    return inverse ? (x - t) * exp(-l) : x * exp(l) + t;
+    const Scale<T> s = scale(u);
+    logdet += inverse ? -s.log : s.log;
+    return inverse ? (x - t) * s.factor : x * s.factor + t;
   }
 
   FLOWKIT_HD CouplingGrad<T> backward(T grad, T grad_logdet, T out, T u, T t) const {
-    const LogScale<T> l = log_scale(u);
-    if constexpr (inverse) {
-      const T grad_x = grad * exp(-l.value);
-      return {grad_x, l.slope * (-grad * out - grad_logdet), -grad_x};
-    } else {
-      return {grad * exp(l.value), l.slope * (grad * (out - t) + grad_logdet), grad};
-    }
+    const Scale<T> s = scale(u);
+    if constexpr (inverse)
+      return {grad * s.factor, s.slope * (-grad * out - grad_logdet), -grad * s.factor};
+    else
+      return {grad * s.factor, s.slope * (grad * (out - t) + grad_logdet), grad};
   }
 };
 

@@ -23,8 +23,9 @@ struct Constants<float> {
   static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
   static constexpr float exp_limit = 120.0f, tanh_limit = 10.0f;
+  static constexpr float sigmoid_is_exp = -20.0f;  // below, sigmoid(x) = exp(x) to the last bit
   static constexpr int mantissa_bits = 23, exponent_bias = 127;
-  static constexpr int exp_terms = 7, log1p_terms = 8, log_terms = 6, atan_terms = 10;
+  static constexpr int exp_terms = 7, log_terms = 6, atan_terms = 10;
 };
 
 template <>
@@ -33,8 +34,9 @@ struct Constants<double> {
   static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
   static constexpr double exp_limit = 1100.0, tanh_limit = 20.0;
+  static constexpr double sigmoid_is_exp = -40.0;
   static constexpr int mantissa_bits = 52, exponent_bias = 1023;
-  static constexpr int exp_terms = 13, log1p_terms = 17, log_terms = 12, atan_terms = 21;
+  static constexpr int exp_terms = 13, log_terms = 12, atan_terms = 21;
 };
 
 template <class To, class From>
@@ -115,18 +117,7 @@ FLOWKIT_HD T tanh(T x) {
 #endif
 }
 
-// log(1 + e) for 0 <= e <= 1.
-template <class T>
-FLOWKIT_HD T log1p_unit(T e) {
-#ifdef __CUDA_ARCH__
-  return ::log1p(e);
-#else
-  const T z = e / (T(2) + e);
-  return (z + z) * odd_series<T, Constants<T>::log1p_terms, false>(z * z);
-#endif
-}
-
-// log(x) for positive normal x.
+// log(x) for positive normal x; NaN for NaN.
 template <class T>
 FLOWKIT_HD T log(T x) {
 #ifdef __CUDA_ARCH__
@@ -139,7 +130,7 @@ FLOWKIT_HD T log(T x) {
   const Int k = (i - sqrt_half) >> C::mantissa_bits;
   const T m = bits<T>(i - (k << C::mantissa_bits));
   const T z = (m - T(1)) / (m + T(1));
-  return T(k) * T(0.69314718055994531) + (z + z) * odd_series<T, C::log_terms, false>(z * z);
+  return T(k) * T(0.69314718055994531) + (z + z) * odd_series<T, C::log_terms, false>(z * z) + (x - x);
 #endif
 }
 
@@ -165,11 +156,6 @@ FLOWKIT_HD T sigmoid(T x) {
   const T e = exp(x < T(0) ? x : -x);
   const T s = T(1) / (T(1) + e);
   return x < T(0) ? e * s : s;
-}
-
-template <class T>
-FLOWKIT_HD T log_sigmoid(T x) {
-  return (x < T(0) ? x : T(0)) - log1p_unit(exp(x < T(0) ? x : -x));
 }
 
 }  // namespace flowkit::math

@@ -1,4 +1,6 @@
 // Linear map over channels.
+#include <array>
+
 #include "operators.h"
 #include "tensors.h"
 
@@ -18,9 +20,17 @@ Tensor transpose(const Tensor& t) { return torch::stable::transpose(t, -2, -1); 
 
 // (B, C, pixels) or, channels last, (B * pixels, C).
 Tensor as_matrix(const Tensor& x, const Shape& shape) {
+  if (x.dim() == 2) return x;
   if (!shape.channels_last) return torch::stable::reshape(x, {shape.batch, shape.channels, shape.pixels});
-  const Tensor flat = x.dim() == 2 ? x : transpose(torch::stable::flatten(x, 2, -1));
+  const Tensor flat = transpose(torch::stable::flatten(x, 2, -1));
   return torch::stable::reshape(flat, {shape.batch * shape.pixels, shape.channels});
+}
+
+void matmul_into(const Tensor& a, const Tensor& b, const Tensor& out) {
+  std::array<StableIValue, 3> stack{
+      torch::stable::detail::from(a), torch::stable::detail::from(b), torch::stable::detail::from(out)};
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::matmul", "out", stack.data(), TORCH_ABI_VERSION));
+  torch::stable::detail::to<Tensor>(stack[0]);  // takes back the reference that the call returns
 }
 
 void linear_into(const Tensor& x, const Tensor& weight, bool transposed, const Tensor& out) {
@@ -35,15 +45,16 @@ void linear_into(const Tensor& x, const Tensor& weight, bool transposed, const T
     target.finish();
     return;
   }
-  const Tensor matrix = as_matrix(prepare(x, shape.channels_last), shape);
-  const Tensor w = transposed ? transpose(weight) : weight;
-  Tensor y = out;
-  if (shape.channels_last) {
-    const Tensor rows = torch::stable::matmul(matrix, transpose(w));
-    const Tensor images = torch::stable::reshape(rows, {shape.batch, shape.pixels, shape.channels});
-    torch::stable::copy_(y, torch::stable::reshape(transpose(images), sizes_of(x).ref()));
-  } else {
-    torch::stable::copy_(y, torch::stable::reshape(torch::stable::matmul(w, matrix), sizes_of(x).ref()));
+  const bool dense = as_matrix(out, shape).data_ptr() == out.data_ptr();  // otherwise reshape has copied
+  Tensor y = dense ? out : empty_dense(out, sizes_of(out), shape.channels_last && out.dim() > 2);
+  const Tensor from = as_matrix(prepare(x, shape.channels_last), shape), to = as_matrix(y, shape);
+  if (shape.channels_last)
+    matmul_into(from, transposed ? weight : transpose(weight), to);
+  else
+    matmul_into(transposed ? transpose(weight) : weight, from, to);
+  if (!dense) {
+    Tensor target = out;
+    torch::stable::copy_(target, y);
   }
 }
 

@@ -24,7 +24,8 @@ class Operator:
 
     ``operands(x)`` makes the other tensors. ``forward`` and ``inverse`` are our calls ``(x, *operands, out=)``, without
     an inverse where that is the same call; ``reference`` is the plain-torch form ``(x, *operands, inverse=)``.
-    ``backward_reads``: tensors of the size of x that a backward must read, the incoming gradient among them.
+    ``in_place_share``: the share of x that a call in place must move. ``backward_reads``: how many times the size of x
+    a backward must read, the incoming gradient included.
     """
 
     name: str
@@ -32,20 +33,21 @@ class Operator:
     forward: Callable[..., Any]
     inverse: Callable[..., Any] | None
     reference: Callable[..., Any]
-    backward_reads: int = 2
+    in_place_share: float = 1.0
+    backward_reads: float = 2.0
 
     @property
     def directions(self) -> tuple[str, ...]:
         """The directions that are timed."""
         return ("forward", "inverse", "backward") if self.inverse is not None else ("forward", "backward")
 
-    def bytes(self, direction: str, x: Tensor, operands: tuple[Tensor, ...]) -> int:
+    def bytes(self, direction: str, x: Tensor, operands: tuple[Tensor, ...], in_place: bool) -> int:
         """Bytes that the operator must read and write, log-det apart."""
         size, extra = nbytes(x), sum(map(nbytes, operands))
         if direction != "backward":
-            return 2 * size + extra
+            return int(2 * size * (self.in_place_share if in_place else 1)) + extra
         gradients = sum(nbytes(t) for t in operands if t.is_floating_point())
-        return (self.backward_reads + 1) * size + (extra if self.backward_reads > 1 else 0) + gradients
+        return int((self.backward_reads + 1) * size) + (extra if self.backward_reads > 1 else 0) + gradients
 
 
 def nbytes(t: Tensor) -> int:
@@ -104,6 +106,8 @@ def affine_coupling(name: str, clamp: str = "tanh", permuted: bool = False) -> O
         forward=partial(call, ops.affine_coupling),
         inverse=partial(call, ops.affine_coupling_inverse),
         reference=reference,
+        in_place_share=1.0 if permuted else 0.5,
+        backward_reads=1.5,
     )
 
 
@@ -119,6 +123,7 @@ OPERATORS = (
         forward=lambda x, shift, out=None: ops.additive_coupling(x, shift, begin=x.size(1) // 2, out=out),
         inverse=lambda x, shift, out=None: ops.additive_coupling_inverse(x, shift, begin=x.size(1) // 2, out=out),
         reference=lambda x, shift, inverse: additive.reference(x, shift, None, x.size(1) // 2, inverse),
+        in_place_share=0.5,
         backward_reads=1,
     ),
     Operator(

@@ -51,6 +51,14 @@ def copy_contender(nbytes: int, device: torch.device) -> Contender:
     return calling(target.copy_, source)
 
 
+def in_place_contender(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Contender:
+    """The function inside a workspace, as a flow runs it: its input lies in a buffer, which it overwrites if it can."""
+    x, *operands = inputs
+    workspace = ops.Workspace(x)
+    buffer, *_ = outputs(function(x, *operands, out=workspace))
+    return Contender(lambda y: function(y, *operands, out=workspace), lambda: buffer.copy_(x))
+
+
 def compiled_contender(
     make: Callable[[Callable[..., Any], tuple[Tensor, ...]], Contender],
     function: Callable[..., Any],
@@ -87,14 +95,15 @@ def measure_direction(
         return operator.reference(*tensors, inverse=inverse)
 
     make = backward_contender if direction == "backward" else forward_contender
-    nbytes = operator.bytes(direction, x, inputs[1:])
+    sizes = {in_place: operator.bytes(direction, x, inputs[1:], in_place) for in_place in (False, True)}
     contenders = {
         "ours": make(ours, inputs),
         "eager": make(reference, inputs),
-        "copy": copy_contender(nbytes, x.device),
+        "copy": copy_contender(sizes[False], x.device),
     }
     if direction != "backward":
-        contenders["in_place"] = calling(ours, *inputs, out=ops.Workspace(x))
+        contenders["ours in place"] = in_place_contender(ours, inputs)
+        contenders["copy in place"] = copy_contender(sizes[True], x.device)
     if case.compiled:
         try:
             contenders["compile"] = compiled_contender(make, reference, inputs)
@@ -102,17 +111,18 @@ def measure_direction(
             reason = str(error).strip().splitlines() or [type(error).__name__]
             notes.append(f"torch.compile failed on {operator.name} {direction}: {reason[0]}")
     times = interleave(contenders, budget, x.device)
-    for in_place in (False, True) if "in_place" in times else (False,):
+    for in_place in (False, True) if "ours in place" in times else (False,):
+        form = " in place" * in_place
         yield {
             "op": operator.name,
             "direction": direction,
             "layout": case.layout,
             "dtype": str(case.dtype).removeprefix("torch."),
             "shape": list(case.shape),
-            "bytes": nbytes,
+            "bytes": sizes[in_place],
             "in_place": in_place,
-            "ours_ms": times["in_place" if in_place else "ours"],
+            "ours_ms": times["ours" + form],
             "eager_ms": times["eager"],
             "compile_ms": times.get("compile"),
-            "copy_ms": times["copy"],
+            "copy_ms": times["copy" + form],
         }

@@ -49,21 +49,27 @@ class Operator:
 
     def __call__(self, out: Workspace | None, in_place: bool, *args: Any) -> Any:
         """Runs on the best back end for ``args``; ``in_place`` says whether y may overwrite x inside ``out``."""
+        x = args[0]
         recording = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args[: self._tensors])
         if recording and out is not None:
             raise ValueError(f"{self.name}: out= needs torch.no_grad(), since buffers are overwritten")
         if torch.compiler.is_compiling():
             self.check(self.name, *args)
-            if not _native.supports(args[0]):
+            if not _native.supports(x):
                 return self.reference(*args)
             return self._native(*args) if self._logdet else (self._native(*args),)
-        if torch._C._functorch.peek_interpreter_stack() is not None or not _native.supports(args[0]):
+        if torch._C._functorch.peek_interpreter_stack() is not None or not _native.supports(x):
             self.check(self.name, *args)  # vmap, jacrev and jvp transform plain operators best
             return self._keep(out, *self.reference(*args))
         try:
             if recording:
                 return self._function.apply(*args)
-            return self._forward(*args) if out is None else self._into(out, in_place, args)
+            if out is None:
+                return self._evaluate(*args)
+            y = out.target(x, in_place)
+            run = self._direct_out if _may_skip_dispatcher(x) else self._native_out
+            run(*args, y, out.logdet) if self._logdet else run(*args, y)
+            return y, out.logdet
         except (RuntimeError, TypeError) as error:
             self.check(self.name, *args)
             _, found, refused = str(error).partition("flowkit: ")
@@ -79,16 +85,7 @@ class Operator:
             out.add(value)
         return y, out.logdet
 
-    def _into(self, out: Workspace, in_place: bool, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
-        y = out.target(args[0], in_place)
-        run = self._direct_out if _may_skip_dispatcher(args[0]) else self._native_out
-        if self._logdet:
-            run(*args, y, out.logdet)
-        else:
-            run(*args, y)
-        return y, out.logdet
-
-    def _forward(self, *args: Any) -> tuple[Tensor, ...]:
+    def _evaluate(self, *args: Any) -> tuple[Tensor, ...]:
         if _may_skip_dispatcher(args[0]):
             result = self._direct(*args)
         else:
@@ -151,7 +148,7 @@ class Operator:
         torch.library.register_autograd(qualified, self._backward, setup_context=setup_context)
 
         def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:  # a separate setup_context costs 20 us a call in torch
-            result = self._forward(*args)
+            result = self._evaluate(*args)
             self._setup_context(ctx, args, result)
             return result
 

@@ -30,7 +30,7 @@ class Workspace:
 
     def __init__(self, x: Tensor) -> None:
         self.logdet = x.new_zeros(x.size(0), dtype=logdet_dtype(x.dtype))
-        self._buffers: list[Tensor] = []
+        self._buffers: dict[int, Tensor] = {}  # by the address of their storage
 
     def add(self, logdet: Tensor) -> None:
         """Adds the log-det (B,) of a layer that does not write into the workspace itself."""
@@ -38,15 +38,19 @@ class Workspace:
 
     def target(self, x: Tensor, in_place: bool) -> Tensor:
         """The tensor that an operator reading ``x`` writes to: ``x`` itself where allowed, else a buffer apart."""
-        if in_place and any(_same_storage(x, buffer) for buffer in self._buffers):
+        storage = _storage(x)
+        if in_place and storage in self._buffers:
             return x
-        for buffer in self._buffers:
-            if not _same_storage(x, buffer) and buffer.numel() == x.numel():
+        for other, buffer in self._buffers.items():
+            if other != storage and buffer.numel() == x.numel():
+                if buffer.shape == x.shape and is_channels_last(buffer) == is_channels_last(x):
+                    return buffer
                 return buffer.as_strided(x.shape, dense_strides(x.shape, is_channels_last(x)))
         fresh = empty_output(x)
-        self._buffers = [*(b for b in self._buffers if _same_storage(x, b)), fresh]
+        kept = {storage: self._buffers[storage]} if storage in self._buffers else {}
+        self._buffers = {**kept, _storage(fresh): fresh}
         return fresh
 
 
-def _same_storage(a: Tensor, b: Tensor) -> bool:
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+def _storage(x: Tensor) -> int:
+    return x.untyped_storage().data_ptr()

@@ -68,8 +68,9 @@ def test_bytes_of_an_affine_coupling() -> None:
     operator = OPERATORS[0]
     x, params = tiny_inputs(operator, torch.float32)
     size = x.numel() * 4
-    assert operator.bytes("forward", x, (params,)) == 3 * size  # reads x and params, writes y
-    assert operator.bytes("backward", x, (params,)) == 5 * size  # reads dy, y, params, writes dx, dparams
+    assert operator.bytes("forward", x, (params,), False) == 3 * size  # reads x and params, writes y
+    assert operator.bytes("forward", x, (params,), True) == 2 * size  # half of x moves
+    assert operator.bytes("backward", x, (params,), False) == 4.5 * size  # reads dy, half of y, params; writes
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
