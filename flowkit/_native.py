@@ -24,7 +24,7 @@ def check_torch_version(version: str) -> None:
 check_torch_version(torch.__version__)
 
 try:
-    from flowkit import _C
+    import flowkit._C as _C
 
     available, reason = True, ""
 except ImportError as error:

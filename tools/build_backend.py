@@ -58,9 +58,7 @@ def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
 get_requires_for_build_editable = get_requires_for_build_wheel
 
 
-def build_wheel(
-    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
-) -> str:
+def build_wheel(wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None) -> str:
     """Build a wheel against the environment's torch, or the one that was asked for."""
     borrow_torch()
     return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)

@@ -20,15 +20,20 @@ template <class C, class Fn>
 __attribute__((noinline, noclone)) double forward_rows(
     const Fn& element, RowsOf<const C> x, RowsOf<const C> u, RowsOf<const C> t, RowsOf<C> y, int64_t rows, int64_t n) {
   const Fn fn = element;
-  double logdet = 0;
+  alignas(64) C sums[block];  // one for each place in a row, so that short rows need no sum across lanes
+  std::fill(sums, sums + std::min(block, n), C(0));
   for (int64_t r = 0; r < rows; ++r) {
     const C *xr = x.row(r), *ur = u.row(r), *tr = t.row(r);
     C* yr = y.row(r);
-    C sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t e = 0; e < n; ++e) yr[e] = fn.forward(xr[e], ur[e], tr[e], sum);
-    logdet += sum;
+    for (int64_t i = 0; i < n; i += block) {
+      const int64_t m = std::min(block, n - i);
+#pragma omp simd
+      for (int64_t e = 0; e < m; ++e) yr[i + e] = fn.forward(xr[i + e], ur[i + e], tr[i + e], sums[e]);
+    }
   }
+  C logdet = 0;
+#pragma omp simd reduction(+ : logdet)
+  for (int64_t e = 0; e < std::min(block, n); ++e) logdet += sums[e];
   return logdet;
 }
 

@@ -14,7 +14,6 @@
   void leaky_relu(const LeakyReluForward&);            \
   void leaky_relu_backward(const LeakyReluBackward&);  \
   void permute(const Permute&);                        \
-  void linear(const Linear&);                          \
   }
 
 FLOWKIT_DECLARE(generic)
@@ -72,6 +71,5 @@ void actnorm_backward(const ActNormBackward& a) { FLOWKIT_CALL(actnorm_backward,
 void leaky_relu(const LeakyReluForward& a) { FLOWKIT_CALL(leaky_relu, a) }
 void leaky_relu_backward(const LeakyReluBackward& a) { FLOWKIT_CALL(leaky_relu_backward, a) }
 void permute(const Permute& a) { FLOWKIT_CALL(permute, a) }
-void linear(const Linear& a) { FLOWKIT_CALL(linear, a) }
 
 }  // namespace flowkit::cpu

@@ -7,15 +7,6 @@
 namespace flowkit {
 namespace {
 
-// Few channels run in a kernel of ours, on a CPU with pixels innermost; otherwise torch's matrix product is the right tool.
-bool linear_is_small([[maybe_unused]] const Tensor& x, const Shape& shape) {
-#if defined(FLOWKIT_EMULATE_CUDA)
-  return shape.channels <= cuda::max_linear_channels;
-#else
-  return shape.channels <= cpu::max_linear_channels && (x.is_cuda() || !shape.channels_last);
-#endif
-}
-
 Tensor transpose(const Tensor& t) { return torch::stable::transpose(t, -2, -1); }
 
 // (B, C, pixels) or, channels last, (B * pixels, C).
@@ -36,15 +27,17 @@ void matmul_into(const Tensor& a, const Tensor& b, const Tensor& out) {
 void linear_into(const Tensor& x, const Tensor& weight, bool transposed, const Tensor& out) {
   const Shape shape = shape_of(x);
   if (shape.size() == 0) return;
-  if (linear_is_small(x, shape)) {
+  FLOWKIT_CHECK(out.data_ptr() != x.data_ptr(), "flowkit: channel_linear cannot run in place");
+#ifdef FLOWKIT_CUDA_KERNELS
+  if (on_cuda(x) && shape.channels <= cuda::max_linear_channels) {
     const Tensor input = prepare(x, shape.channels_last);
     Target target(out, shape);
-    FLOWKIT_CHECK(!target.in_place(input), "flowkit: channel_linear cannot run in place");
     Linear a{shape, dtype_of(x), view(input), target.view(), array(weight), transposed};
-    FLOWKIT_RUN(linear, x, a);
+    FLOWKIT_RUN_CUDA(linear, x, a);
     target.finish();
     return;
   }
+#endif
   const bool dense = as_matrix(out, shape).data_ptr() == out.data_ptr();  // otherwise reshape has copied
   Tensor y = dense ? out : empty_dense(out, sizes_of(out), shape.channels_last && out.dim() > 2);
   const Tensor from = as_matrix(prepare(x, shape.channels_last), shape), to = as_matrix(y, shape);

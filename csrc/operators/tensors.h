@@ -221,26 +221,34 @@ inline void check_sum(const Tensor& x, const Tensor& sum, const char* name) {
                 "flowkit: ", name, " must be a contiguous (B,) tensor in the accumulator type of x");
 }
 
-// Runs `name` of the back end that the tensor lies on.
+// FLOWKIT_RUN(name, x, args): runs an entry point of the back end that x lies on; FLOWKIT_SIZE asks it for a size.
 #if defined(FLOWKIT_EMULATE_CUDA)
-#define FLOWKIT_RUN(name, x, args) cuda::name(args, nullptr)
+#define FLOWKIT_CUDA_KERNELS
+inline bool on_cuda(const Tensor&) { return true; }
+#define FLOWKIT_RUN_CUDA(name, x, args) cuda::name(args, nullptr)
+#define FLOWKIT_RUN(name, x, args) FLOWKIT_RUN_CUDA(name, x, args)
 #define FLOWKIT_SIZE(name, x, shape) cuda::name(shape)
 #elif defined(FLOWKIT_CUDA)
+#define FLOWKIT_CUDA_KERNELS
+inline bool on_cuda(const Tensor& x) { return x.is_cuda(); }
 inline cuda::Stream current_stream(const Tensor& x) {
   void* stream = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(x.get_device_index(), &stream));
   return stream;
 }
-#define FLOWKIT_RUN(name, x, args)                                              \
-  do {                                                                          \
-    if ((x).is_cuda()) {                                                        \
-      const torch::stable::accelerator::DeviceGuard guard((x).get_device_index()); \
-      cuda::name(args, current_stream(x));                                      \
-    } else {                                                                    \
-      cpu::name(args);                                                          \
-    }                                                                           \
+#define FLOWKIT_RUN_CUDA(name, x, args)                                          \
+  do {                                                                           \
+    const torch::stable::accelerator::DeviceGuard guard((x).get_device_index()); \
+    cuda::name(args, current_stream(x));                                         \
   } while (false)
-#define FLOWKIT_SIZE(name, x, shape) ((x).is_cuda() ? cuda::name(shape) : cpu::name(shape))
+#define FLOWKIT_RUN(name, x, args)      \
+  do {                                  \
+    if (on_cuda(x))                     \
+      FLOWKIT_RUN_CUDA(name, x, args);  \
+    else                                \
+      cpu::name(args);                  \
+  } while (false)
+#define FLOWKIT_SIZE(name, x, shape) (on_cuda(x) ? cuda::name(shape) : cpu::name(shape))
 #else
 #define FLOWKIT_RUN(name, x, args) cpu::name(args)
 #define FLOWKIT_SIZE(name, x, shape) cpu::name(shape)

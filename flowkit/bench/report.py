@@ -61,6 +61,4 @@ OVERHEAD_HEADER = f"{'call':<45}{'ours':>12}{'compared with':>25}{'takes':>12}{'
 def overhead_line(row: dict[str, Any]) -> str:
     """One row of the overhead table, in line with OVERHEAD_HEADER."""
     ours, baseline = row["ours_us"], row["baseline_us"]
-    return (
-        f"{row['case']:<45}{ours:>9.2f} us{row['baseline']:>25}{baseline:>9.2f} us{ours / baseline:>9.2f}x"
-    )
+    return f"{row['case']:<45}{ours:>9.2f} us{row['baseline']:>25}{baseline:>9.2f} us{ours / baseline:>9.2f}x"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-MIN_ROUNDS = 3
+MIN_ROUNDS = 5
 MAX_ROUNDS = 200
 SAMPLE_SECONDS = 5e-4  # one timed sample repeats a fast call until it lasts about this long
 
