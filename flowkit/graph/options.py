@@ -141,6 +141,8 @@ def signature_options(make: Callable[..., Any], where: str) -> dict[str, Option]
     Raises:
         ValueError: for parameters that cannot be stated by name, or annotations that cannot be read.
     """
+    if isinstance(make, type) and getattr(make, "__init__") is nn.Module.__init__:  # noqa: B009
+        return {}
     try:
         hints = typing.get_type_hints(getattr(make, "__init__") if isinstance(make, type) else make)  # noqa: B009
     except NameError as error:

@@ -163,3 +163,17 @@ def test_embedding_reads_class_indices() -> None:
     net = g.graph(z=g.affine_coupling(x, condition=e, net=g.nets.mlp(hidden=4))).build()
     z, _ = net(x=torch.randn(5, 4), label=torch.arange(5))
     assert z.shape == (5, 4)
+
+
+def test_a_class_without_constructor_is_a_kind_without_options() -> None:
+    @g.register("negated_for_a_test")
+    class Negated(Bijection):
+        def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return -x, x.new_zeros(x.shape[0])
+
+        def inverse(self, y: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return -y, y.new_zeros(y.shape[0])
+
+    net = g.graph(z=g.make("negated_for_a_test", g.input("x", 4))).build()
+    x = torch.randn(2, 4)
+    assert torch.equal(net(x=x)[0], -x)
