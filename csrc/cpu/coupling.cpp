@@ -1,10 +1,20 @@
 // Affine and additive couplings: one pass over x and its parameters.
 #include "../math/coupling.h"
 
+#include <utility>
+
 #include "simd.h"
 
 namespace flowkit::cpu::FLOWKIT_ISA {
 namespace {
+
+template <class C>
+C sum_of(const C* values, int64_t n) {
+  C sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t e = 0; e < n; ++e) sum += values[e];
+  return sum;
+}
 
 // Rows of dense elements, `pitch` apart.
 template <class T>
@@ -15,12 +25,13 @@ struct RowsOf {
   T* row(int64_t r) const { return data + r * pitch; }
 };
 
-// The arithmetic; y may be x. Returns the sum of the log-derivatives.
+// The arithmetic; y may be x. Leaves in `sums` the log-derivatives, added up over rows for each place in a row (modulo
+// block), and returns their sum.
 template <class C, class Fn>
 __attribute__((noinline, noclone)) double forward_rows(
-    const Fn& element, RowsOf<const C> x, RowsOf<const C> u, RowsOf<const C> t, RowsOf<C> y, int64_t rows, int64_t n) {
+    const Fn& element, RowsOf<const C> x, RowsOf<const C> u, RowsOf<const C> t, RowsOf<C> y, int64_t rows, int64_t n,
+    C* sums) {
   const Fn fn = element;
-  alignas(64) C sums[block];  // one for each place in a row, so that short rows need no sum across lanes
   std::fill(sums, sums + std::min(block, n), C(0));
   for (int64_t r = 0; r < rows; ++r) {
     const C *xr = x.row(r), *ur = u.row(r), *tr = t.row(r);
@@ -31,10 +42,7 @@ __attribute__((noinline, noclone)) double forward_rows(
       for (int64_t e = 0; e < m; ++e) yr[i + e] = fn.forward(xr[i + e], ur[i + e], tr[i + e], sums[e]);
     }
   }
-  C logdet = 0;
-#pragma omp simd reduction(+ : logdet)
-  for (int64_t e = 0; e < std::min(block, n); ++e) logdet += sums[e];
-  return logdet;
+  return sum_of(sums, std::min(block, n));
 }
 
 template <class C>
@@ -43,16 +51,17 @@ struct GradRows {
   RowsOf<C> grad_x, grad_u, grad_t;
 };
 
+// grad_logdet: one for each place in a row.
 template <class C, class Fn>
 __attribute__((noinline, noclone)) void backward_rows(
-    const Fn& element, C grad_logdet, const GradRows<C>& v, int64_t rows, int64_t n) {
+    const Fn& element, const C* grad_logdet, const GradRows<C>& v, int64_t rows, int64_t n) {
   const Fn fn = element;
   for (int64_t r = 0; r < rows; ++r) {
     const C *grad = v.grad.row(r), *y = v.y.row(r), *u = v.u.row(r), *t = v.t.row(r);
     C *grad_x = v.grad_x.row(r), *grad_u = v.grad_u.row(r), *grad_t = v.grad_t.row(r);
 #pragma omp simd
     for (int64_t e = 0; e < n; ++e) {
-      const auto g = fn.backward(grad[e], grad_logdet, y[e], u[e], t[e]);
+      const auto g = fn.backward(grad[e], grad_logdet[e], y[e], u[e], t[e]);
       grad_x[e] = g.x;
       grad_u[e] = g.scale;
       grad_t[e] = g.shift;
@@ -103,10 +112,18 @@ class Pixels {
     }
   }
 
+  // Channels [k, stop) of the whole view, of one pixel.
+  void copy(const Pixels& from, int64_t b, int64_t p, int64_t k, int64_t stop) const {
+    if (!index_ && !from.index_)
+      cpu::FLOWKIT_ISA::copy(from.element(b, p, k), from.v_.channel, stop - k, element(b, p, k), v_.channel);
+    else
+      for (; k < stop; ++k) *element(b, p, k) = *from.element(b, p, k);
+  }
+
+ private:
   // Where channel k of the whole view lies.
   T* element(int64_t b, int64_t p, int64_t k) const { return at<T>(v_, b, index_ ? index_[k] : k, p); }
 
- private:
   void gather(int64_t b, int64_t p, int64_t group, int64_t k, int64_t count, T* to) const {
     const T* base = at<T>(v_, b, 0, p);
     if (!offsets_.empty()) {
@@ -183,23 +200,30 @@ class Kernel {
             parameter(a.shift, group)};
   }
 
+  // Pixels [first, last) of sample b. Returns the log-det, or adds it up for each pixel into per_pixel, if that is given.
   double forward_pixels(
-      const CouplingForward& a, const Forward& v, int64_t b, int64_t first, int64_t last) const {
+      const CouplingForward& a, const Forward& v, int64_t b, int64_t first, int64_t last, C* per_pixel) const {
     double logdet = 0;
+    alignas(64) C xs[block], us[block], ts[block], sums[block];
     if (rows_in_place({&a.x, &a.y, &c_.scale, &c_.shift})) {
       if constexpr (std::is_same_v<T, C>) {
-        const RowsOf<const C> x = rows<const C>(a.x, b, c_.begin, first);
-        logdet = forward_rows<C>(fn_, x, c_.scale.data ? rows<const C>(c_.scale, b, 0, first) : x,
-                                 rows<const C>(c_.shift, b, 0, first), rows<C>(a.y, b, c_.begin, first), last - first,
-                                 c_.count);
+        const int64_t step = per_pixel ? 1 : last - first;
+        for (int64_t p = first; p < last; p += step) {
+          const RowsOf<const C> x = rows<const C>(a.x, b, c_.begin, p);
+          const double sum = forward_rows<C>(
+              fn_, x, c_.scale.data ? rows<const C>(c_.scale, b, 0, p) : x, rows<const C>(c_.shift, b, 0, p),
+              rows<C>(a.y, b, c_.begin, p), step, c_.count, sums);
+          if (per_pixel) per_pixel[p] += static_cast<C>(sum);
+          logdet += sum;
+        }
       }
     } else {
-      alignas(64) C xs[block], us[block], ts[block];
       for_blocks(first, last, [&](int64_t p, int64_t group, int64_t k, int64_t count) {
         v.x.read(b, p, group, k, count, xs);
         if (c_.scale.data) v.u.read(b, p, group, k, count, us);
         v.t.read(b, p, group, k, count, ts);
-        logdet += forward_rows<C>(fn_, {xs, 0}, {us, 0}, {ts, 0}, {xs, 0}, 1, group * count);
+        logdet += forward_rows<C>(fn_, {xs, 0}, {us, 0}, {ts, 0}, {xs, 0}, 1, group * count, sums);
+        for (int64_t g = 0; per_pixel && g < group; ++g) per_pixel[p + g] += sum_of(sums + g * count, count);
         v.y.write(b, p, group, k, count, xs);
       });
     }
@@ -230,30 +254,38 @@ class Kernel {
             parameter(a.grad_shift, group_)};
   }
 
-  void backward_pixels(
-      const CouplingBackward& a, const Backward& v, C grad_logdet, int64_t b, int64_t first, int64_t last) const {
+  // grad_logdet: that of sample b, or one for each pixel (step 1).
+  void backward_pixels(const CouplingBackward& a, const Backward& v, const C* grad_logdet, int64_t step, int64_t b,
+                       int64_t first, int64_t last) const {
     copy_others(v.grad, v.grad_x, b, first, last);
     if (rows_in_place({&a.grad_y, &a.y, &a.grad_x, &c_.scale, &c_.shift, &a.grad_scale, &a.grad_shift}) &&
         c_.scale.data) {
-      if constexpr (std::is_same_v<T, C>)
-        backward_rows<C>(fn_, grad_logdet,
-                         {rows<const C>(a.grad_y, b, c_.begin, first), rows<const C>(a.y, b, c_.begin, first),
-                          rows<const C>(c_.scale, b, 0, first), rows<const C>(c_.shift, b, 0, first),
-                          rows<C>(a.grad_x, b, c_.begin, first), rows<C>(a.grad_scale, b, 0, first),
-                          rows<C>(a.grad_shift, b, 0, first)},
-                         last - first, c_.count);
+      if constexpr (std::is_same_v<T, C>) {
+        C* repeated = scratch<C>(c_.count);
+        const int64_t count = step ? 1 : last - first;
+        for (int64_t p = first; p < last; p += count) {
+          std::fill(repeated, repeated + c_.count, grad_logdet[p * step]);
+          backward_rows<C>(fn_, repeated,
+                           {rows<const C>(a.grad_y, b, c_.begin, p), rows<const C>(a.y, b, c_.begin, p),
+                            rows<const C>(c_.scale, b, 0, p), rows<const C>(c_.shift, b, 0, p),
+                            rows<C>(a.grad_x, b, c_.begin, p), rows<C>(a.grad_scale, b, 0, p),
+                            rows<C>(a.grad_shift, b, 0, p)},
+                           count, c_.count);
+        }
+      }
       return;
     }
-    alignas(64) C gs[block], ys[block], us[block], ts[block];
+    alignas(64) C gs[block], ys[block], us[block], ts[block], ls[block];
     for_blocks(first, last, [&](int64_t p, int64_t group, int64_t k, int64_t count) {
       v.grad.read(b, p, group, k, count, gs);
       if (c_.scale.data) {
         v.y.read(b, p, group, k, count, ys);
         v.u.read(b, p, group, k, count, us);
         v.t.read(b, p, group, k, count, ts);
+        for (int64_t g = 0; g < group; ++g)
+          std::fill(ls + g * count, ls + (g + 1) * count, grad_logdet[(p + g) * step]);
       }
-      backward_rows<C>(fn_, grad_logdet, {{gs, 0}, {ys, 0}, {us, 0}, {ts, 0}, {gs, 0}, {us, 0}, {ts, 0}}, 1,
-                       group * count);
+      backward_rows<C>(fn_, ls, {{gs, 0}, {ys, 0}, {us, 0}, {ts, 0}, {gs, 0}, {us, 0}, {ts, 0}}, 1, group * count);
       v.grad_x.write(b, p, group, k, count, gs);
       if (c_.scale.data) v.grad_u.write(b, p, group, k, count, us);
       v.grad_t.write(b, p, group, k, count, ts);
@@ -272,7 +304,7 @@ class Kernel {
 
   // Whether the arithmetic can run where the rows of channels lie: dense, in the compute type, and long enough.
   bool rows_in_place(std::initializer_list<const View*> views) const {
-    bool dense = std::is_same_v<T, C> && !permutation_ && (c_.count >= 16 || c_.shape.pixels == 1);
+    bool dense = std::is_same_v<T, C> && !permutation_ && c_.count >= 16;
     for (const View* v : views) dense = dense && (v->channel == 1 || !v->data);
     return dense;
   }
@@ -293,22 +325,22 @@ class Kernel {
 
   // Moves the channels that are not transformed.
   void copy_others(const Pixels<T>& from, const Pixels<T>& to, int64_t b, int64_t first, int64_t last) const {
-    for (int64_t p = first; p < last; ++p) {
-      for (int64_t k = 0; k < c_.begin; ++k) *to.element(b, p, k) = *from.element(b, p, k);
-      for (int64_t k = end_; k < c_.shape.channels; ++k) *to.element(b, p, k) = *from.element(b, p, k);
-    }
+    const std::pair<int64_t, int64_t> others[] = {{0, c_.begin}, {end_, c_.shape.channels}};
+    for (int64_t p = first; p < last; ++p)
+      for (const auto& [k, stop] : others) to.copy(from, b, p, k, stop);
   }
 
   double run(const T* x, int64_t xs, const T* u, int64_t us, const T* t, int64_t ts, T* y, int64_t ys, int64_t n) const {
     double logdet = 0;
     Input<T> x_in, u_in, t_in;
     Output<T> y_out;
+    alignas(64) C sums[block];
     for (int64_t i = 0; i < n; i += block) {
       const int64_t m = std::min(block, n - i);
       const C* xi = x_in.get(x + i * xs, xs, m);
       const C* ui = c_.scale.data ? u_in.get(u + i * us, us, m) : xi;
       const C* ti = t_in.get(t + i * ts, ts, m);
-      logdet += forward_rows<C>(fn_, {xi, 0}, {ui, 0}, {ti, 0}, {y_out.get(y + i * ys, ys), 0}, 1, m);
+      logdet += forward_rows<C>(fn_, {xi, 0}, {ui, 0}, {ti, 0}, {y_out.get(y + i * ys, ys), 0}, 1, m, sums);
       y_out.put(y + i * ys, ys, m);
     }
     return logdet;
@@ -326,14 +358,15 @@ class Kernel {
     const int64_t xs = a.grad_x.pixel, gus = a.grad_scale.pixel, gts = a.grad_shift.pixel, n = c_.shape.pixels;
     Input<T> g_in, y_in, u_in, t_in;
     Output<T> x_out, u_out, t_out;
-    alignas(64) C unused[block];
+    alignas(64) C unused[block], repeated[block];
+    std::fill(repeated, repeated + std::min(block, n), grad_logdet);
     for (int64_t i = 0; i < n; i += block) {
       const int64_t m = std::min(block, n - i);
       const C* gi = g_in.get(grad + i * gs, gs, m);
       const C* yi = affine ? y_in.get(y + i * ys, ys, m) : gi;
       const C* ui = affine ? u_in.get(u + i * us, us, m) : gi;
       const C* ti = affine ? t_in.get(t + i * ts, ts, m) : gi;
-      backward_rows<C>(fn_, grad_logdet,
+      backward_rows<C>(fn_, repeated,
                        {{gi, 0}, {yi, 0}, {ui, 0}, {ti, 0}, {x_out.get(grad_x + i * xs, xs), 0},
                         {affine ? u_out.get(grad_u + i * gus, gus) : unused, 0},
                         {t_out.get(grad_t + i * gts, gts), 0}},
@@ -352,25 +385,36 @@ class Kernel {
   std::vector<int64_t> after_;  // the inverse permutation
 };
 
-// Small images without a permutation are one long row of channels a sample.
+// Small images without a permutation are one long row of channels a sample, and samples of one row each are to the loops
+// what pixels are: rows of channels. `vectors` tells whether pixels stand for samples.
 template <class Arguments>
-Arguments flatten(const Arguments& a, std::initializer_list<View Arguments::*> images,
-                  std::initializer_list<View Arguments::*> params) {
-  const int64_t pixels = a.shape.pixels;
-  bool dense = !a.shape.channels_last && !a.permutation.data && pixels < 256 &&
-      a.shape.channels * pixels <= 4 * unit_elements;
-  const auto fits = [&](const View& v) { return !v.data || (v.pixel == 1 && v.channel == pixels); };
-  for (const auto v : images) dense = dense && fits(a.*v);
-  for (const auto v : params) dense = dense && fits(a.*v);
-  if (!dense) return a;
-  Arguments flat = a;
-  flat.shape = {a.shape.batch, a.shape.channels * pixels, 1, true};
-  flat.begin *= pixels;
-  flat.count *= pixels;
-  for (const auto v : images) (flat.*v).channel = 1;
-  for (const auto v : params) (flat.*v).channel = 1;
-  return flat;
-}
+struct Reshaped {
+  Arguments a;
+  bool vectors;
+
+  Reshaped(const Arguments& given, std::initializer_list<View Arguments::*> images,
+           std::initializer_list<View Arguments::*> params)
+      : a(given) {
+    const int64_t pixels = a.shape.pixels;
+    bool dense = !a.shape.channels_last && !a.permutation.data && pixels < 256 &&
+        a.shape.channels * pixels <= 4 * unit_elements;
+    const auto for_views = [&](const auto& f) {
+      for (const auto v : images) f(a.*v);
+      for (const auto v : params) f(a.*v);
+    };
+    for_views([&](View& v) { dense = dense && (!v.data || (v.pixel == 1 && v.channel == pixels)); });
+    if (dense) {
+      a.shape = {a.shape.batch, a.shape.channels * pixels, 1, true};
+      a.begin *= pixels;
+      a.count *= pixels;
+      for_views([](View& v) { v.channel = 1; });
+    }
+    vectors = a.shape.channels_last && a.shape.pixels == 1;
+    if (!vectors) return;
+    a.shape = {1, a.shape.channels, a.shape.batch, true};
+    for_views([](View& v) { v.pixel = std::exchange(v.batch, 0); });
+  }
+};
 
 // Calls f(storage type, element function) for the options of c.
 template <class F>
@@ -400,16 +444,25 @@ void dispatch_coupling(const Coupling& c, const F& f) {
 
 void coupling(const CouplingForward& given) {
   using A = CouplingForward;
-  const A a = flatten<A>(given, {&A::x, &A::y}, {&A::scale, &A::shift});
+  const Reshaped<A> reshaped(given, {&A::x, &A::y}, {&A::scale, &A::shift});
+  const A& a = reshaped.a;
   dispatch_coupling(a, [&](auto value, auto fn) {
     using T = decltype(value);
     using C = Compute<T>;
     const Kernel<T, decltype(fn)> kernel(a, fn);
-    const PartialSums<C> sums(a.logdet, a.shape);
     const auto pixels = kernel.pixels(a);
+    if (reshaped.vectors) {
+      auto* logdet = static_cast<C*>(a.logdet.sum.data);
+      if (!a.logdet.accumulate) std::fill(logdet, logdet + a.shape.pixels, C(0));
+      for_units(a.shape, [&](int64_t b, int64_t, int64_t first, int64_t last) {
+        kernel.forward_pixels(a, pixels, b, first, last, logdet);
+      });
+      return;
+    }
+    const PartialSums<C> sums(a.logdet, a.shape);
     for_units(a.shape, [&](int64_t b, int64_t unit, int64_t first, int64_t last) {
       sums.put(b, unit,
-               a.shape.channels_last ? kernel.forward_pixels(a, pixels, b, first, last)
+               a.shape.channels_last ? kernel.forward_pixels(a, pixels, b, first, last, nullptr)
                                      : kernel.forward_channels(a, b, first, last));
     });
     sums.finish();
@@ -418,7 +471,9 @@ void coupling(const CouplingForward& given) {
 
 void coupling_backward(const CouplingBackward& given) {
   using A = CouplingBackward;
-  const A a = flatten<A>(given, {&A::grad_y, &A::y, &A::grad_x}, {&A::scale, &A::shift, &A::grad_scale, &A::grad_shift});
+  const Reshaped<A> reshaped(
+      given, {&A::grad_y, &A::y, &A::grad_x}, {&A::scale, &A::shift, &A::grad_scale, &A::grad_shift});
+  const A& a = reshaped.a;
   dispatch_coupling(a, [&](auto value, auto fn) {
     using T = decltype(value);
     using C = Compute<T>;
@@ -427,7 +482,7 @@ void coupling_backward(const CouplingBackward& given) {
     const auto pixels = kernel.pixels(a);
     for_units(a.shape, [&](int64_t b, int64_t, int64_t first, int64_t last) {
       if (a.shape.channels_last)
-        kernel.backward_pixels(a, pixels, grad_logdet[b], b, first, last);
+        kernel.backward_pixels(a, pixels, grad_logdet + b, reshaped.vectors ? 1 : 0, b, first, last);
       else
         kernel.backward_channels(a, grad_logdet[b], b, first, last);
     });
