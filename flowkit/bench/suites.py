@@ -48,4 +48,4 @@ def full() -> Iterator[Case]:
 
 
 SUITES = {"quick": quick, "full": full}
-BUDGET = {"quick": 0.25, "full": 1.0}  # seconds of measuring a row, beyond the smallest number of rounds
+BUDGET = {"quick": 0.15, "full": 1.0}  # seconds of measuring a row, beyond the smallest number of rounds

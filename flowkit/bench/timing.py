@@ -55,8 +55,9 @@ def interleave(contenders: Mapping[str, Contender], budget: float, device: torch
     """Median milliseconds of each contender over rounds in which each has one turn, for about ``budget`` seconds."""
     repeats = {}
     for name, contender in contenders.items():
-        sample(contender, 1, device)  # first call: allocations, lazy initialisation
-        once = sample(contender, 1, device)
+        once = sample(contender, 1, device)  # allocations, lazy initialisation
+        if once < 20 * SAMPLE_SECONDS:  # a slow call needs no better estimate
+            once = sample(contender, 1, device)
         repeats[name] = max(1, min(1000, math.ceil(SAMPLE_SECONDS / max(once, 1e-7))))
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     deadline = time.perf_counter() + budget

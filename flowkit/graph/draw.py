@@ -191,9 +191,10 @@ def _edges(picture: _Picture, left: float, top: float) -> list[str]:
         land = min(top + cells[lower].ceiling, y2)
         middle, start = (bend + land) / 2, y1 - sheets
         colour = CONDITION if dashed else EDGE
+        tail = f"V{y2:.1f}" if y2 - land > 0.1 else ""  # a last segment without length would turn the arrow head aside
         lines.append(
             f'<path d="M{x1:.1f} {start:.1f}V{bend:.1f}C{x1:.1f} {middle:.1f} {x2:.1f} {middle:.1f}'
-            f' {x2:.1f} {land:.1f}V{y2:.1f}"'
+            f' {x2:.1f} {land:.1f}{tail}"'
             f' fill="none" stroke="{colour}" stroke-width="1.5"'
             + (' stroke-dasharray="5 4"' if dashed else "")
             + (f' marker-end="url(#{"condition" if dashed else "data"})"' if ends else "")
