@@ -10,9 +10,10 @@ from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
 from flowkit.bijections import Bijection
+from flowkit.bijections.base import CheckedLoading
 
 
-class BaseDensity(nn.Module):
+class BaseDensity(CheckedLoading):
     """A density over latents z (B, *shape): ``log_prob``, ``sample``, ``rsample``, with their argument checks.
 
     A subclass defines ``_log_prob(z, condition) -> (B,)`` and ``_rsample(n, condition, temperature) -> (n, *shape)``;
@@ -23,7 +24,7 @@ class BaseDensity(nn.Module):
 
     Raises:
         ValueError: a shape without positive sizes; z of another shape; a negative temperature or number of samples; a
-            condition that is missing or does not fit.
+            condition that is missing or does not fit. At ``load_state_dict``: a value that is not finite.
     """
 
     def __init__(self, shape: int | Sequence[int]) -> None:

@@ -423,3 +423,12 @@ def test_wrong_arguments_are_named(what: str) -> None:
     call, message = WRONG[what]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_base_refuses_to_load_values_that_are_not_finite() -> None:
+    layer = DiagonalGaussian(2, learnable=True)
+    with pytest.raises(ValueError, match=r"DiagonalGaussian: state dict entry 'loc': expected finite .* 1 of 2"):
+        layer.load_state_dict({"loc": torch.tensor([0.0, torch.nan]), "log_scale": torch.zeros(2)})
+    flow = Flow(Compose(), layer)
+    with pytest.raises(ValueError, match=r"'base.log_scale': expected finite values"):
+        flow.load_state_dict({"base.loc": torch.zeros(2), "base.log_scale": torch.full((2,), torch.inf)})

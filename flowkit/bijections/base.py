@@ -1,4 +1,4 @@
-"""The base class of every invertible layer: the two-method contract and the argument checks, in one place."""
+"""The base classes of invertible layers: the two-method contract and the checks of arguments and loaded values."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,29 @@ import torch
 from torch import Tensor, nn
 
 
-class Bijection(nn.Module):
+class CheckedLoading(nn.Module):
+    """A module whose ``load_state_dict`` refuses values that are not finite, in it and in all that it holds.
+
+    Raises:
+        ValueError: at ``load_state_dict``, naming the entry.
+    """
+
+    def check_loaded(self, name: str, value: Tensor) -> None:
+        """Raises ValueError if ``value``, about to be loaded under the key ``name`` of this module, breaks it."""
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        for key, value in state_dict.items():
+            if key.startswith(prefix) and isinstance(value, Tensor) and not value.is_meta:
+                if value.is_floating_point() and not bool(value.isfinite().all()):
+                    bad = f"{int((~value.isfinite()).sum())} of {value.numel()} that are not"
+                    raise ValueError(
+                        f"{type(self).__name__}: state dict entry '{key}': expected finite values, got {bad}"
+                    )
+                self.check_loaded(key.removeprefix(prefix), value)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class Bijection(CheckedLoading):
     """An invertible map with an exact log-determinant in both directions.
 
     A subclass defines ``forward(x, condition=None)`` and ``inverse(y, condition=None)``, each returning the mapped
@@ -71,9 +93,6 @@ class Bijection(nn.Module):
         if self.condition_channels:
             self._check_condition(x, condition, argument)
 
-    def check_loaded(self, name: str, value: Tensor) -> None:
-        """Raises ValueError if ``value``, about to be loaded under the key ``name`` of this layer, breaks it."""
-
     def _check_channels(self, channels: int, argument: str) -> None:
         if self.channels is not None and channels != self.channels:
             raise self._wrong(argument, f"{self.channels} channels", channels)
@@ -94,15 +113,6 @@ class Bijection(nn.Module):
     def _wrong(self, argument: str, expected: str, given: object, advice: str = "") -> ValueError:
         hint = advice and f"; {advice}"
         return ValueError(f"{type(self).__name__}: {argument}: expected {expected}, got {given}{hint}")
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        for key, value in state_dict.items():
-            if key.startswith(prefix) and isinstance(value, Tensor) and not value.is_meta:
-                if value.is_floating_point() and not bool(value.isfinite().all()):
-                    bad = f"{int((~value.isfinite()).sum())} of {value.numel()} that are not"
-                    raise self._wrong(f"state dict entry '{key}'", "finite values", bad)
-                self.check_loaded(key.removeprefix(prefix), value)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def batch_logdet(x: Tensor, logdet: Tensor | float) -> Tensor:
