@@ -42,7 +42,7 @@ direct: Any = _C.direct if available and hasattr(_C.direct, "actnorm") else None
 
 def supports(x: torch.Tensor) -> bool:
     """Whether there are compiled kernels for the device of ``x``; they refuse dtypes that they do not take."""
-    return available and (x.is_cpu or x.is_meta or (x.is_cuda and has_cuda))
+    return available and (x.is_cpu or (x.is_cuda and has_cuda))
 
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)

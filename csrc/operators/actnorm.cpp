@@ -5,18 +5,27 @@
 namespace flowkit {
 namespace {
 
-ActNorm actnorm_options(const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse) {
+// scale or shift, dense.
+Tensor channel_parameter(const Tensor& x, const Tensor& t) {
   check_x(x);
-  for (const Tensor* t : {&scale, &shift})
-    FLOWKIT_CHECK(t->dim() == 1 && t->numel() == x.size(1) && t->is_contiguous() && t->scalar_type() == accumulator(x) &&
-                      same_device(x, *t),
-                  "flowkit: scale and shift must be contiguous (", x.size(1), ",) tensors in the accumulator type of x");
-  return {shape_of(x), dtype_of(x), array(scale), array(shift), log_scale, inverse};
+  FLOWKIT_CHECK(t.dim() == 1 && t.numel() == x.size(1) && t.scalar_type() == accumulator(x) && same_device(x, t),
+                "flowkit: scale and shift must be (", x.size(1), ",) tensors in the accumulator type of x");
+  return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
 
+struct Options : ActNorm {
+  Tensor dense_scale, dense_shift;
+
+  Options(const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse)
+      : dense_scale(channel_parameter(x, scale)), dense_shift(channel_parameter(x, shift)) {
+    static_cast<ActNorm&>(*this) = {shape_of(x), dtype_of(x), array(dense_scale), array(dense_shift), log_scale, inverse};
+  }
+};
+
 void run_actnorm(const ActNorm& n, const Tensor& x, const Tensor& out, const Tensor& sum, bool accumulate) {
-  check_out(x, out);
+  check_out(x, out, "out");
   check_sum(x, sum, "logdet");
+  check_overlap(x, out, true);
   if (nothing_to_do(n.shape, sum, accumulate)) return;
   const Tensor input = prepare(x, n.shape.channels_last);
   Target target(out, n.shape);
@@ -30,13 +39,13 @@ void run_actnorm(const ActNorm& n, const Tensor& x, const Tensor& out, const Ten
 void actnorm_out(
     const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse, const Tensor& out,
     const Tensor& logdet) {
-  run_actnorm(actnorm_options(x, scale, shift, log_scale, inverse), x, out, logdet, true);
+  run_actnorm(Options(x, scale, shift, log_scale, inverse), x, out, logdet, true);
 }
 
 std::tuple<Tensor, Tensor> actnorm(
     const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse) {
-  const ActNorm n = actnorm_options(x, scale, shift, log_scale, inverse);
-  Tensor y = empty_dense(x, sizes_of(x), is_channels_last(x)), logdet = empty_vector(x, x.size(0), accumulator(x));
+  const Options n(x, scale, shift, log_scale, inverse);
+  Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
   run_actnorm(n, x, y, logdet, false);
   return {y, logdet};
 }
@@ -44,12 +53,12 @@ std::tuple<Tensor, Tensor> actnorm(
 std::tuple<Tensor, Tensor, Tensor> actnorm_backward(
     const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& scale, const Tensor& shift,
     bool log_scale, bool inverse) {
-  const ActNorm n = actnorm_options(y, scale, shift, log_scale, inverse);
+  const Options n(y, scale, shift, log_scale, inverse);
+  check_out(y, grad_y, "grad_y");
   const Tensor output = prepare(y, n.shape.channels_last), grad = prepare(grad_y, n.shape.channels_last);
-  check_out(y, grad);
   Tensor grad_sum = grad_logdet.is_contiguous() ? grad_logdet : torch::stable::contiguous(grad_logdet);
   check_sum(y, grad_sum, "grad_logdet");
-  Tensor grad_x = empty_dense(y, sizes_of(y), is_channels_last(y));
+  Tensor grad_x = empty_output(y);
   Tensor grad_scale = empty_vector(y, y.size(1), accumulator(y)), grad_shift = empty_vector(y, y.size(1), accumulator(y));
   if (n.shape.size() == 0) {
     torch::stable::zero_(grad_scale);

@@ -46,11 +46,11 @@ Coupling coupling_options(
   c.dtype = dtype_of(x);
   const bool last = c.shape.channels_last;
   hold.x = prepare(x, last);
+  check_like(x, params ? *params : shift_or_params, params ? "params" : "shift");
   hold.params = prepare_params(params ? *params : shift_or_params, last);
-  check_like(x, hold.params, "params");
   if (params && !packed) {
+    check_like(x, shift_or_params, "shift");
     hold.shift = prepare_params(shift_or_params, last);
-    check_like(x, *hold.shift, "shift");
     FLOWKIT_CHECK(hold.shift->size(1) == hold.params.size(1), "flowkit: params and shift differ in channels");
   }
   if (!params) {
@@ -62,8 +62,9 @@ Coupling coupling_options(
     c.shift = p.shift;
     c.count = packed ? hold.params.size(1) / 2 : hold.params.size(1);
   }
-  FLOWKIT_CHECK(begin >= 0 && begin + c.count <= x.size(1), "flowkit: transformed channels [", begin, ", ",
-                begin + c.count, ") leave x with ", x.size(1), " channels");
+  FLOWKIT_CHECK(!packed || hold.params.size(1) % 2 == 0, "flowkit: params must have an even number of channels");
+  FLOWKIT_CHECK(begin >= 0 && c.count <= x.size(1) && begin <= x.size(1) - c.count, "flowkit: ", c.count,
+                " transformed channels from ", begin, " on leave x with ", x.size(1), " channels");
   c.permutation = array(permutation);
   c.begin = begin;
   c.clamp = static_cast<Clamp>(clamp);
@@ -74,11 +75,11 @@ Coupling coupling_options(
 }
 
 void run_coupling(const Coupling& c, const Tensor& x, const Tensor& out, const Tensor& sum, bool accumulate) {
-  check_out(x, out);
+  check_out(x, out, "out");
   check_sum(x, sum, "logdet");
   if (nothing_to_do(c.shape, sum, accumulate)) return;
   Target target(out, c.shape);
-  FLOWKIT_CHECK(!c.permutation.data || !target.in_place(x), "flowkit: a coupling with a permutation cannot run in place");
+  check_overlap(x, out, !c.permutation.data);
   const Sum s(x, c.shape, sum, accumulate);
   CouplingForward a{c, view(x), target.view(), s.logdet};
   FLOWKIT_RUN(coupling, x, a);
@@ -94,8 +95,8 @@ CouplingGrads run_coupling_backward(
     Coupling c, const CouplingInputs& hold, const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y,
     bool affine, int64_t layout) {
   const bool last = is_channels_last(y);
+  check_out(hold.x, grad_y, "grad_y");
   const Tensor grad = prepare(grad_y, c.shape.channels_last);
-  check_out(hold.x, grad);
   Tensor grad_sum = grad_logdet.is_contiguous() ? grad_logdet : torch::stable::contiguous(grad_logdet);
   check_sum(y, grad_sum, "grad_logdet");
   CouplingGrads g{
@@ -131,7 +132,7 @@ std::tuple<Tensor, Tensor> affine_coupling(
   CouplingInputs hold;
   const Coupling c = coupling_options(
       x, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp, bound, gain, inverse, hold);
-  Tensor y = empty_dense(x, sizes_of(x), is_channels_last(x)), logdet = empty_vector(x, x.size(0), accumulator(x));
+  Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
   run_coupling(c, hold.x, y, logdet, false);
   return {y, logdet};
 }
@@ -148,7 +149,7 @@ std::tuple<Tensor, Tensor> additive_coupling(
     const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse) {
   CouplingInputs hold;
   const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, 0, 0, 0, 1, inverse, hold);
-  Tensor y = empty_dense(x, sizes_of(x), is_channels_last(x)), logdet = empty_vector(x, x.size(0), accumulator(x));
+  Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
   run_coupling(c, hold.x, y, logdet, false);
   return {y, logdet};
 }

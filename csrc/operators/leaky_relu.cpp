@@ -7,8 +7,9 @@ namespace {
 
 void run_leaky_relu(const Tensor& x, double slope, bool inverse, const Tensor& out, const Tensor& sum, bool accumulate) {
   check_x(x);
-  check_out(x, out);
+  check_out(x, out, "out");
   check_sum(x, sum, "logdet");
+  check_overlap(x, out, true);
   const Shape shape = shape_of(x);
   if (nothing_to_do(shape, sum, accumulate)) return;
   const Tensor input = prepare(x, shape.channels_last);
@@ -26,17 +27,18 @@ void leaky_relu_out(const Tensor& x, double slope, bool inverse, const Tensor& o
 }
 
 std::tuple<Tensor, Tensor> leaky_relu(const Tensor& x, double slope, bool inverse) {
-  Tensor y = empty_dense(x, sizes_of(x), is_channels_last(x)), logdet = empty_vector(x, x.size(0), accumulator(x));
+  Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
   run_leaky_relu(x, slope, inverse, y, logdet, false);
   return {y, logdet};
 }
 
 Tensor leaky_relu_backward(
     const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, double slope, bool inverse) {
+  check_x(y);
+  check_out(y, grad_y, "grad_y");
   const Shape shape = shape_of(y);
   const Tensor output = prepare(y, shape.channels_last), grad = prepare(grad_y, shape.channels_last);
-  check_out(y, grad);
-  Tensor grad_x = empty_dense(y, sizes_of(y), is_channels_last(y));
+  Tensor grad_x = empty_output(y);
   if (shape.size() == 0) return grad_x;
   LeakyReluBackward a{shape, dtype_of(y), view(grad), view(output), view(grad_x), slope, inverse};
   FLOWKIT_RUN(leaky_relu_backward, y, a);

@@ -27,7 +27,7 @@ void matmul_into(const Tensor& a, const Tensor& b, const Tensor& out) {
 void linear_into(const Tensor& x, const Tensor& weight, bool transposed, const Tensor& out) {
   const Shape shape = shape_of(x);
   if (shape.size() == 0) return;
-  FLOWKIT_CHECK(out.data_ptr() != x.data_ptr(), "flowkit: channel_linear cannot run in place");
+  check_overlap(x, out, false);
 #ifdef FLOWKIT_CUDA_KERNELS
   if (on_cuda(x) && shape.channels <= cuda::max_linear_channels) {
     const Tensor input = prepare(x, shape.channels_last);
@@ -62,23 +62,31 @@ Tensor contiguous_weight(const Tensor& x, const Tensor& weight) {
 }  // namespace
 
 void channel_linear_out(const Tensor& x, const Tensor& weight, const Tensor& out) {
-  check_out(x, out);
+  check_out(x, out, "out");
   linear_into(x, contiguous_weight(x, weight), false, out);
 }
 
 Tensor channel_linear(const Tensor& x, const Tensor& weight) {
-  Tensor y = empty_dense(x, sizes_of(x), is_channels_last(x));
+  Tensor y = empty_output(x);
   linear_into(x, contiguous_weight(x, weight), false, y);
   return y;
 }
 
 std::tuple<Tensor, Tensor> channel_linear_backward(const Tensor& grad_y, const Tensor& x, const Tensor& weight) {
-  Tensor grad_x = empty_dense(x, sizes_of(x), is_channels_last(x));
-  linear_into(prepare(grad_y, shape_of(x).channels_last), contiguous_weight(x, weight), true, grad_x);
-  Shape shape = shape_of(x);
-  const Tensor g = as_matrix(prepare(grad_y, shape.channels_last), shape), m = as_matrix(prepare(x, shape.channels_last), shape);
-  if (shape.channels_last) return {grad_x, torch::stable::matmul(transpose(g), m)};
-  const Tensor products = torch::stable::matmul(g, transpose(m));
+  Tensor grad_x = empty_output(x);
+  check_out(x, grad_y, "grad_y");
+  const Shape shape = shape_of(x);
+  const Tensor grad = prepare(grad_y, shape.channels_last);
+  linear_into(grad, contiguous_weight(x, weight), true, grad_x);
+  const Tensor g = as_matrix(grad, shape), m = as_matrix(prepare(x, shape.channels_last), shape);
+  // Into given tensors, since a plain product would follow autocast.
+  Tensor grad_weight = empty_dense(x, {2, {shape.channels, shape.channels}}, false);
+  if (shape.channels_last) {
+    matmul_into(transpose(g), m, grad_weight);
+    return {grad_x, grad_weight};
+  }
+  Tensor products = empty_dense(x, {3, {shape.batch, shape.channels, shape.channels}}, false);
+  matmul_into(g, transpose(m), products);
   const std::vector<int64_t> batch{0};
   return {grad_x, torch::stable::sum(products, batch)};
 }

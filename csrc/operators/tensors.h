@@ -41,6 +41,16 @@ inline ScalarType accumulator(const Tensor& t) {
   return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+// Comes first in every operator: nothing else is asked of a tensor that is no (B, C, *spatial) on a device of ours.
+inline void check_x(const Tensor& x) {
+  int32_t device;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x.get(), &device));
+  FLOWKIT_CHECK(x.dim() >= 2 && x.dim() <= 5, "flowkit: x must be (B, C, *spatial) with 0 to 3 spatial dimensions");
+  FLOWKIT_CHECK(device == aoti_torch_device_type_cpu() || device == aoti_torch_device_type_cuda(),
+                "flowkit: x must be on a CPU or a CUDA device");
+  dtype_of(x);
+}
+
 // Sizes or strides of a tensor of up to 8 dimensions.
 struct Sizes {
   int64_t rank = 0;
@@ -53,6 +63,7 @@ struct Sizes {
 
 inline Sizes sizes_of(const Tensor& t) {
   const auto sizes = t.sizes();
+  FLOWKIT_CHECK(sizes.size() <= 8, "flowkit: a tensor has more than 8 dimensions");
   Sizes s{static_cast<int64_t>(sizes.size())};
   std::copy(sizes.begin(), sizes.end(), s.values);
   return s;
@@ -117,6 +128,12 @@ inline Tensor empty_dense(const Tensor& like, const Sizes& sizes, bool channels_
   Tensor t = empty(like, sizes, dense_strides(sizes, channels_last), like.scalar_type());
   expect_writes(t);
   return t;
+}
+
+// A fresh y for x.
+inline Tensor empty_output(const Tensor& x) {
+  check_x(x);
+  return empty_dense(x, sizes_of(x), is_channels_last(x));
 }
 
 inline Tensor empty_vector(const Tensor& like, int64_t size, ScalarType type) { 
@@ -206,13 +223,26 @@ inline void check_like(const Tensor& x, const Tensor& t, const char* name) {
                   ", x has ", x.size(d));
 }
 
-inline void check_x(const Tensor& x) {
-  FLOWKIT_CHECK(x.dim() >= 2 && x.dim() <= 5, "flowkit: x must be (B, C, *spatial) with 0 to 3 spatial dimensions");
+inline void check_out(const Tensor& x, const Tensor& out, const char* name) {
+  check_like(x, out, name);
+  FLOWKIT_CHECK(out.size(1) == x.size(1), "flowkit: ", name, " must have the shape of x");
 }
 
-inline void check_out(const Tensor& x, const Tensor& out) {
-  check_like(x, out, "out");
-  FLOWKIT_CHECK(out.size(1) == x.size(1), "flowkit: out must have the shape of x");
+// Elements from the first to the last one of t.
+inline int64_t extent(const Tensor& t) {
+  int64_t elements = 1;
+  for (int64_t d = 0; d < t.dim(); ++d) elements += (t.size(d) - 1) * t.stride(d);
+  return t.numel() == 0 ? 0 : elements;
+}
+
+// Reading and writing may share memory only element by element.
+inline void check_overlap(const Tensor& x, const Tensor& out, bool in_place) {
+  const auto from = static_cast<const char*>(x.data_ptr()), to = static_cast<const char*>(out.data_ptr());
+  const int64_t size = static_cast<int64_t>(x.element_size());
+  if (from + extent(x) * size <= to || to + extent(out) * size <= from) return;
+  bool same = in_place && from == to;
+  for (int64_t d = 0; d < x.dim(); ++d) same = same && (x.size(d) == 1 || x.stride(d) == out.stride(d));
+  FLOWKIT_CHECK(same, "flowkit: out overlaps x", in_place ? " without being x" : "; this operator cannot run in place");
 }
 
 inline void check_sum(const Tensor& x, const Tensor& sum, const char* name) {
@@ -259,7 +289,6 @@ class Target {
  public:
   Target(const Tensor& out, const Shape& shape) : out_(out), used_(prepared(out, shape)) {}
   View view() const { return flowkit::view(used_); }
-  bool in_place(const Tensor& x) const { return used_.data_ptr() == x.data_ptr(); }
   void finish() {
     if (used_.data_ptr() != out_.data_ptr()) torch::stable::copy_(out_, used_);
   }

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from flowkit import _native
 from flowkit.ops._layout import dense_strides, empty_output, is_channels_last, logdet_dtype
@@ -58,8 +59,8 @@ class Operator:
             if not _native.supports(x):
                 return self.reference(*args)
             return self._native(*args) if self._logdet else (self._native(*args),)
-        if torch._C._functorch.peek_interpreter_stack() is not None or not _native.supports(x):
-            self.check(self.name, *args)  # vmap, jacrev and jvp transform plain operators best
+        if _is_transformed() or not _native.supports(x):
+            self.check(self.name, *args)
             return self._keep(out, *self.reference(*args))
         try:
             if recording:
@@ -67,7 +68,7 @@ class Operator:
             if out is None:
                 return self._evaluate(*args)
             y = out.target(x, in_place)
-            run = self._direct_out if _may_skip_dispatcher(x) else self._native_out
+            run = self._direct_out if _may_skip_dispatcher(args[: self._tensors]) else self._native_out
             run(*args, y, out.logdet) if self._logdet else run(*args, y)
             return y, out.logdet
         except (RuntimeError, TypeError) as error:
@@ -86,7 +87,7 @@ class Operator:
         return y, out.logdet
 
     def _evaluate(self, *args: Any) -> tuple[Tensor, ...]:
-        if _may_skip_dispatcher(args[0]):
+        if _may_skip_dispatcher(args[: self._tensors]):
             result = self._direct(*args)
         else:
             with torch._C._AutoDispatchBelowAutograd():
@@ -103,7 +104,7 @@ class Operator:
         if torch.is_grad_enabled():  # a graph of the backward is wanted: double backward
             results = self.backward_reference(*grads, *kept, *ctx.options)
         else:
-            run = self._direct_backward if _may_skip_dispatcher(grads[0]) else self._native_backward
+            run = self._direct_backward if _may_skip_dispatcher((*grads, *kept)) else self._native_backward
             results = run(*grads, *kept, *ctx.options)
             results = (results,) if isinstance(results, Tensor) else results
         given = [g if t is not None else None for g, t in zip(results, kept, strict=False)]
@@ -156,9 +157,19 @@ class Operator:
         self._function: Any = type(f"{self.name}_function", (torch.autograd.Function,), members)
 
 
-def _may_skip_dispatcher(x: Tensor) -> bool:
-    """Whether nothing but the kernel would see this eager call: a plain tensor, and no dispatch mode is on."""
-    return _native.direct is not None and type(x) in _PLAIN and torch._C._len_torch_dispatch_stack() == 0
+def _is_transformed() -> bool:
+    """Whether vmap, jacrev, jvp or forward-mode autograd is at work: they know plain operators best."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+
+
+def _may_skip_dispatcher(tensors: tuple[Tensor | None, ...]) -> bool:
+    """Whether nothing but the kernel would see this eager call: plain tensors, and no dispatch mode is on."""
+    if _native.direct is None or torch._C._len_torch_dispatch_stack() > 0:
+        return False
+    for t in tensors:
+        if t is not None and (type(t) not in _PLAIN or t.is_neg()):
+            return False
+    return True
 
 
 def check_x(name: str, x: Tensor) -> None:
