@@ -2,7 +2,7 @@
 
 from flowkit.bijections.activation import LeakyReLU
 from flowkit.bijections.actnorm import ActNorm
-from flowkit.bijections.base import Bijection
+from flowkit.bijections.base import Bijection, batch_logdet
 from flowkit.bijections.compose import Compose, Inverse
 from flowkit.bijections.coupling import AdditiveCoupling, AffineCoupling
 from flowkit.bijections.linear import InvertibleConv1x1, InvertibleLinear
@@ -30,4 +30,5 @@ __all__ = [
     "Squeeze",
     "Swap",
     "Unsqueeze",
+    "batch_logdet",
 ]

@@ -1,5 +1,6 @@
 """ActNorm: one scale and one shift a channel, set by the first batch."""
 
+import math
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ class ActNorm(Bijection):
     ``initialized`` is a buffer: a loaded layer is never initialised again. Run one batch before ``torch.compile``.
 
     Raises:
-        ValueError: a loaded scale of 0 with ``log_scale=False``.
+        ValueError: no channels; an eps that is negative or not finite; a first batch with values that are not finite,
+            which leaves the layer uninitialised; a loaded scale of 0 with ``log_scale=False``.
         RuntimeError: ``inverse`` in training mode before the initialisation.
     """
 
@@ -34,6 +36,9 @@ class ActNorm(Bijection):
 
     def __init__(self, channels: int, log_scale: bool = True, eps: float = 1e-6) -> None:
         super().__init__()
+        self._check_count("channels", channels, 1)
+        if not 0 <= eps < math.inf:
+            raise self._wrong("eps", "a finite number >= 0", eps)
         self.channels, self.log_scale, self.eps = channels, log_scale, eps
         self.scale = nn.Parameter(torch.zeros(channels) if log_scale else torch.ones(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
@@ -75,6 +80,9 @@ class ActNorm(Bijection):
             return
         mean = total / count
         (squares,) = _sum_over_ranks((values - mean[:, None]).square().sum(1))
+        wrong = (~(mean + squares).isfinite()).nonzero().flatten().tolist()
+        if wrong:
+            raise self._wrong("x", "finite values in the batch that initialises", f"others in channels {wrong}")
         std = (squares / (count - 1).clamp(min=1)).sqrt()
         scale = torch.where(std > self.eps, 1 / (std + self.eps), 1.0)
         self.scale.copy_(scale.log() if self.log_scale else scale)

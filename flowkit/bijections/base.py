@@ -1,11 +1,14 @@
 """The base classes of invertible layers: the two-method contract and the checks of arguments and loaded values."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from flowkit.ops._layout import logdet_dtype
 
 
 class CheckedLoading(nn.Module):
@@ -23,9 +26,7 @@ class CheckedLoading(nn.Module):
             if key.startswith(prefix) and isinstance(value, Tensor) and not value.is_meta:
                 if value.is_floating_point() and not bool(value.isfinite().all()):
                     bad = f"{int((~value.isfinite()).sum())} of {value.numel()} that are not"
-                    raise ValueError(
-                        f"{type(self).__name__}: state dict entry '{key}': expected finite values, got {bad}"
-                    )
+                    raise wrong(self, f"state dict entry '{key}'", "finite values", bad)
                 self.check_loaded(key.removeprefix(prefix), value)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
@@ -87,7 +88,7 @@ class Bijection(CheckedLoading):
         if not 2 <= x.ndim <= 5:
             raise self._wrong(argument, "shape (B, C, *spatial) with 0 to 3 spatial dimensions", tuple(x.shape))
         self._check_channels(x.shape[1], argument)
-        own = _first_tensor(self)
+        own = first_tensor(self)
         if own is not None and own.device != x.device:
             raise self._wrong(argument, f"a tensor on the layer's device {own.device}", f"one on {x.device}")
         if self.condition_channels:
@@ -103,6 +104,8 @@ class Bijection(CheckedLoading):
         expected = f"shape {vector}" + (f" or {(*vector, *spatial)}" if spatial else "")
         if condition is None:
             raise self._wrong("condition", expected, "none")
+        if not isinstance(condition, Tensor):
+            raise self._wrong("condition", f"a tensor of {expected}", kind_of(condition))
         if not condition.is_floating_point():
             raise self._wrong("condition", "a floating-point tensor", condition.dtype, "use condition.float()")
         if tuple(condition.shape) not in (vector, (*vector, *spatial)):
@@ -110,20 +113,37 @@ class Bijection(CheckedLoading):
         if condition.device != x.device:
             raise self._wrong("condition", f"a tensor on {x.device}, like {argument}", f"one on {condition.device}")
 
+    def _check_count(self, argument: str, value: Any, least: int, most: float = math.inf, advice: str = "") -> None:
+        """Raises ValueError unless the option ``value`` is an integer from ``least`` to ``most``."""
+        if not hasattr(value, "__index__") or not least <= value <= most:
+            expected = f"an integer >= {least}" if most == math.inf else f"an integer from {least} to {most}"
+            raise self._wrong(argument, expected, repr(value), advice)
+
     def _wrong(self, argument: str, expected: str, given: object, advice: str = "") -> ValueError:
-        hint = advice and f"; {advice}"
-        return ValueError(f"{type(self).__name__}: {argument}: expected {expected}, got {given}{hint}")
+        return wrong(self, argument, expected, given, advice)
 
 
 def batch_logdet(x: Tensor, logdet: Tensor | float) -> Tensor:
     """A log-det that is the same for every sample of ``x``, as a tensor (B,) of the accumulator's type."""
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return torch.zeros(x.shape[0], dtype=dtype, device=x.device) + logdet
+    return torch.zeros(x.shape[0], dtype=logdet_dtype(x.dtype), device=x.device) + logdet
 
 
 def pixels(x: Tensor) -> int:
     """Number of spatial positions of ``x`` (B, C, *spatial)."""
     return x.shape[2:].numel()
+
+
+def wrong(owner: object, argument: str, expected: str, given: object, advice: str = "") -> ValueError:
+    """The error for an argument of ``owner`` that does not fit; ``advice`` says what to do."""
+    hint = advice and f"; {advice}"
+    return ValueError(f"{type(owner).__name__}: {argument}: expected {expected}, got {given}{hint}")
+
+
+def kind_of(value: object) -> str:
+    """What was given instead of another tensor, for messages."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return "none" if value is None else f"a {type(value).__name__}"
 
 
 def _checked(method: Callable[..., Any], argument: str) -> Callable[..., Any]:
@@ -135,12 +155,13 @@ def _checked(method: Callable[..., Any], argument: str) -> Callable[..., Any]:
     return call
 
 
-def _first_tensor(module: nn.Module) -> Tensor | None:
+def first_tensor(module: nn.Module) -> Tensor | None:
+    """A parameter or buffer of ``module`` or what it holds, None if there is none."""
     for tensor in (*module._parameters.values(), *module._buffers.values()):
         if tensor is not None:
             return tensor
     for child in module._modules.values():
-        tensor = None if child is None else _first_tensor(child)
+        tensor = None if child is None else first_tensor(child)
         if tensor is not None:
             return tensor
     return None

@@ -13,7 +13,9 @@ class Compose(Bijection):
     """Layers applied one after the other; their log-dets add up.
 
     Every layer gets the same condition. Where no gradients are recorded the whole chain runs in one
-    :class:`flowkit.ops.Workspace`: two buffers whatever the depth, the caller's tensor only read.
+    :class:`flowkit.ops.Workspace`: two buffers whatever the depth, the caller's tensor only read. The layers then write
+    into these shared buffers, one over the other's result: a forward hook that keeps a layer's output must ``clone``
+    it. An empty chain is the identity and gives the caller's tensor itself, not a copy.
 
     Arguments:
         layers: applied in this order by ``forward``; named "0", "1", ... in the state dict.

@@ -1,5 +1,6 @@
 """Affine and additive couplings: one part of the channels drives an elementwise map of the other."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flowkit import ops
-from flowkit.bijections.base import Bijection
+from flowkit.bijections.base import Bijection, kind_of
 from flowkit.bijections.permutation import check_permutation, swap
 from flowkit.ops.affine import CLAMPS, LAYOUTS
 
@@ -33,23 +34,39 @@ class _Coupling(Bijection):
         permutation: str | Tensor | None = None,
     ) -> None:
         super().__init__()
+        self._check_count("condition", condition, 0)
+        alone = "" if condition else "one channel can only be driven by a condition"
+        self._check_count("channels", channels, 1 if condition else 2, advice=alone)
         self.channels, self.condition_channels, self.transform_first = channels, condition, transform_first
         self.split = channels // 2 if split is None else split
-        if not 0 <= self.split < channels or self.split + condition == 0:
-            raise self._wrong("split", f"{int(condition == 0)} to {channels - 1} passive channels", self.split)
+        self._check_count("split", self.split, int(condition == 0), channels - 1)
         moved = channels - self.split
         self._begin, start = (0, moved) if transform_first else (self.split, 0)
         self._passive = (start, self.split)
         inputs = self.split + condition
         if not isinstance(net, tuple):
-            self.net = net(inputs, self._outputs * moved)
+            self._width = self._outputs * moved
+            self.net = self._built(net, inputs)
         elif len(net) == 2 == self._outputs:
-            self.scale_net, self.shift_net = net[0](inputs, moved), net[1](inputs, moved)
+            self._width = moved
+            self.scale_net, self.shift_net = (self._built(one, inputs) for one in net)
         else:
             raise self._wrong("net", "a factory" + " or a pair of them" * (self._outputs == 2), f"{len(net)} factories")
         drawn = isinstance(permutation, Tensor)
         self.register_buffer("permutation", self._as_permutation(permutation), persistent=drawn)
         self._locate_passive()
+
+    def _built(self, net: Any, inputs: int) -> nn.Module:
+        """The network that the factory ``net`` makes."""
+        expected = "a factory net(in_channels, out_channels) -> nn.Module, like flowkit.nets.mlp()"
+        if isinstance(net, nn.Module):
+            raise self._wrong("net", expected, f"the built module {type(net).__name__}", "use lambda *channels: module")
+        if not callable(net):
+            raise self._wrong("net", expected, repr(net))
+        module = net(inputs, self._width)
+        if not isinstance(module, nn.Module):
+            raise self._wrong("net", expected, f"a factory that returns a {type(module).__name__}")
+        return module
 
     def _as_permutation(self, permutation: str | Tensor | None) -> Tensor | None:
         if permutation is None:
@@ -91,8 +108,23 @@ class _Coupling(Bijection):
                 condition = spread.expand(-1, -1, *x.shape[2:])
             given = torch.cat([given, condition.to(x.dtype)], 1)
         if "net" in self._modules:
-            return (self.net(given),)
-        return self.scale_net(given), self.shift_net(given)
+            return (self._run(self.net, given),)
+        return self._run(self.scale_net, given), self._run(self.shift_net, given)
+
+    def _run(self, net: nn.Module, given: Tensor) -> Tensor:
+        """What ``net`` gives for the tensor ``given``, of the width that was asked for."""
+        try:
+            output = net(given)
+        except RuntimeError as error:
+            own = next((p.dtype for p in net.parameters()), given.dtype)
+            if own == given.dtype or torch.is_autocast_enabled(given.device.type):
+                raise
+            cure = "layer.double()" if given.dtype == torch.float64 else f"layer.to({given.dtype})"
+            raise self._wrong("net", f"an input of its own type {own}", given.dtype, f"use {cure}") from error
+        if not isinstance(output, Tensor) or output.ndim < 2 or output.shape[1] != self._width:
+            expected = f"an output of {self._width} channels, (B, {self._width}, *spatial)"
+            raise self._wrong("net", expected, kind_of(output))
+        return output
 
     def extra_repr(self) -> str:
         shown = [f"{self.channels}"]
@@ -111,7 +143,8 @@ class AffineCoupling(_Coupling):
     Arguments:
         channels: C of x (B, C, *spatial).
         net: ``net(in_channels, out_channels) -> nn.Module``, as :mod:`flowkit.nets` makes them, giving u and t; or a
-            pair (scale net, shift net) of networks on the same input, as in Net2Net (arXiv 2005.13580).
+            pair (scale net, shift net) of networks on the same input, as in Net2Net (arXiv 2005.13580). A network must
+            not write into its input, as ``nn.ReLU(inplace=True)`` does as a first layer: it may be a view of x.
         condition: channels K of the condition, (B, K) (spread over all pixels) or (B, K, *spatial).
         split: number of passive channels, default C // 2; 0 leaves all to the condition.
         transform_first: whether the first channels are transformed and the last ones passive.
@@ -120,7 +153,9 @@ class AffineCoupling(_Coupling):
             the state dict keeps.
 
     Raises:
-        ValueError: an option that does not exist, or a split that leaves nothing to one side.
+        ValueError: an option that does not exist or is out of its range, a split that leaves nothing to one side, a net
+            that is no factory; when called, a net that gives another number of channels than it was asked for, or that
+            is of another type than x.
     """
 
     _outputs = 2
@@ -139,13 +174,18 @@ class AffineCoupling(_Coupling):
         layout: str = "scale_shift",
         permutation: str | Tensor | None = None,
     ) -> None:
-        super().__init__(
-            channels, net, condition=condition, split=split, transform_first=transform_first, permutation=permutation
-        )
         if clamp not in CLAMPS:
             raise self._wrong("clamp", f"one of {', '.join(CLAMPS)}", repr(clamp))
         if layout not in LAYOUTS:
             raise self._wrong("layout", f"one of {', '.join(LAYOUTS)}", repr(layout))
+        if not math.isfinite(gain):
+            raise self._wrong("gain", "a finite number", gain)
+        least = 0.0 if clamp == "sigmoid" else -math.inf
+        if bound is not None and not (math.isfinite(bound) and bound >= least):
+            raise self._wrong("bound", "a finite number" + " >= 0" * (least == 0), bound)
+        super().__init__(
+            channels, net, condition=condition, split=split, transform_first=transform_first, permutation=permutation
+        )
         self.clamp, self.bound, self.gain, self.layout = clamp, bound, gain, layout
 
     def forward(

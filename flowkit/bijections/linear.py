@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from flowkit import ops
-from flowkit.bijections.base import Bijection, batch_logdet, pixels
+from flowkit.bijections.base import Bijection, batch_logdet, kind_of, pixels
+from flowkit.bijections.permutation import check_permutation
 
 
 class InvertibleLinear(Bijection):
@@ -18,15 +19,17 @@ class InvertibleLinear(Bijection):
             "dense": W itself; log-det by an LU decomposition at every call.
             "lu": W = P L (U + diag(sign * exp(log_diagonal))), P and sign fixed, L unit triangular (Glow, eq. 10).
             "qr": W = Q (U + diag(sign * exp(log_diagonal))), Q a product of C Householder reflections, sign fixed.
-            "soft_permutation": a fixed orthogonal W, a buffer; its log-det is 0.
+            "soft_permutation": a fixed W, a buffer, orthogonal but for rounding (singular values within 1e-2 of 1,
+                as bfloat16 leaves them); inverse and log-det are those of the W that is stored.
         bias: whether there is one.
         weight: (C, C) initial W, default a random rotation.
 
     The inverse matrix and the log-det are computed in float64 and then rounded to the type of x.
 
     Raises:
-        ValueError: an unknown parameterization; a weight that is not (C, C), is singular, or is not orthogonal for
-            "soft_permutation", here or in a loaded state dict.
+        ValueError: no channels; an unknown parameterization; a weight that is not floating-point, not (C, C), is
+            singular, or is not orthogonal for "soft_permutation", here or in a loaded state dict; loaded factors that
+            make no invertible W.
     """
 
     in_place = True
@@ -40,6 +43,7 @@ class InvertibleLinear(Bijection):
         weight: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self._check_count("channels", channels, 1)
         self.channels, self.parameterization = channels, parameterization
         if parameterization not in _MATRICES:
             raise self._wrong("parameterization", f"one of {', '.join(_MATRICES)}", repr(parameterization))
@@ -83,8 +87,17 @@ class InvertibleLinear(Bijection):
             self._check_weight(name, value)
         elif name == "matrix.sign" and not bool((value.abs() == 1).all()):
             raise self._wrong(name, "entries of 1 and -1", value.tolist())
+        elif name == "matrix.rows":
+            check_permutation(type(self).__name__, value, name)
+        elif name == "matrix.log_diagonal" and isinstance(self.matrix, Triangular):
+            diagonal = value.to(self.matrix.log_diagonal.dtype).exp()
+            if not bool(((diagonal > 0) & diagonal.isfinite()).all()):
+                given = f"{value.min():.4g} to {value.max():.4g}"
+                raise self._wrong(name, f"logarithms of positive finite {diagonal.dtype} numbers", given)
 
     def _check_weight(self, name: str, weight: Tensor) -> None:
+        if not isinstance(weight, Tensor) or not weight.is_floating_point():
+            raise self._wrong(name, "a floating-point tensor", kind_of(weight))
         if tuple(weight.shape) != (self.channels, self.channels):
             raise self._wrong(name, f"shape {(self.channels, self.channels)}", tuple(weight.shape))
         if not bool(weight.isfinite().all()):
@@ -93,7 +106,7 @@ class InvertibleLinear(Bijection):
         smallest, largest = float(singular[-1]), float(singular[0])
         if smallest <= torch.finfo(weight.dtype).eps * largest:
             raise self._wrong(name, "an invertible matrix", f"singular values from {smallest:.1e} to {largest:.1e}")
-        if self.parameterization == "soft_permutation" and max(largest - 1, 1 - smallest) > 1e-3:
+        if self.parameterization == "soft_permutation" and max(largest - 1, 1 - smallest) > 1e-2:
             raise self._wrong(name, "an orthogonal matrix", f"singular values from {smallest:.4f} to {largest:.4f}")
 
     def extra_repr(self) -> str:
@@ -111,6 +124,10 @@ def random_rotation(channels: int) -> Tensor:
 
 
 class Dense(nn.Module):
+    """W itself, a parameter."""
+
+    weight: Tensor
+
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight)
@@ -125,21 +142,12 @@ class Dense(nn.Module):
         return torch.linalg.slogdet(self.weight.double()).logabsdet
 
 
-class SoftPermutation(nn.Module):
-    weight: Tensor
+class SoftPermutation(Dense):
+    """A fixed W, a buffer; it is orthogonal but for rounding, so that inverse and log-det are computed as for any W."""
 
     def __init__(self, weight: Tensor) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.register_buffer("weight", weight)
-
-    def forward(self) -> Tensor:
-        return self.weight
-
-    def inverse(self) -> Tensor:
-        return self.weight.mT
-
-    def logdet(self) -> Tensor:
-        return self.weight.new_zeros(())
 
 
 class Triangular(nn.Module):
@@ -162,13 +170,15 @@ class Triangular(nn.Module):
 
 
 class LU(Triangular):
+    """W = P L (U + diag(sign * exp(log_diagonal))), with P as ``rows``: W = (L (U + diag))[rows] (Glow, eq. 10)."""
+
     rows: Tensor
 
     def __init__(self, weight: Tensor) -> None:
         p, lower, upper = torch.linalg.lu(weight)
         super().__init__(upper)
         self.lower = nn.Parameter(lower.tril(-1))
-        self.register_buffer("rows", p.argmax(1))  # W = (L U)[rows]
+        self.register_buffer("rows", p.argmax(1))
 
     def _unit_lower(self) -> Tensor:
         lower = self.lower.double().tril(-1)
@@ -185,6 +195,8 @@ class LU(Triangular):
 
 
 class QR(Triangular):
+    """W = Q (U + diag(sign * exp(log_diagonal))), Q the product of the Householder ``reflections``."""
+
     def __init__(self, weight: Tensor) -> None:
         reflections = torch.geqrf(weight).a.tril(-1)
         super().__init__((_rotation(reflections).mT @ weight).triu())

@@ -20,16 +20,16 @@ class Split(Bijection):
         keep: number of channels that go on, default half of them.
 
     Raises:
-        ValueError: an odd number of channels without ``keep``, or a part without channels.
+        ValueError: fewer than 2 channels, an odd number of them without ``keep``, or a part without channels.
     """
 
     def __init__(self, channels: int, keep: int | None = None) -> None:
         super().__init__()
+        self._check_count("channels", channels, 2)
         if keep is None and channels % 2:
             raise self._wrong("channels", "an even number", channels, "or say with keep= how many stay")
         self.channels, self.keep = channels, channels // 2 if keep is None else keep
-        if not 0 < self.keep < channels:
-            raise self._wrong("keep", f"1 to {channels - 1} of {channels} channels", self.keep)
+        self._check_count("keep", self.keep, 1, channels - 1)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Any:
         """((kept, leaving), zeros (B,))."""

@@ -60,14 +60,22 @@ class Shuffle(Permutation):
     """
 
     def __init__(self, channels: int, seed: int | None = None) -> None:
+        self._check_count("channels", channels, 1)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         super().__init__(torch.randperm(channels, generator=generator))
 
 
 class Swap(Permutation):
-    """The first ``split`` channels (default C // 2) go to the end."""
+    """The first ``split`` channels (default C // 2) go to the end.
+
+    Raises:
+        ValueError: no channels, or a split that is not in 0..C.
+    """
 
     def __init__(self, channels: int, split: int | None = None) -> None:
+        self._check_count("channels", channels, 1)
+        if split is not None:
+            self._check_count("split", split, 0, channels)
         super().__init__(swap(channels, split), persistent=False)
 
 
@@ -75,6 +83,7 @@ class Flip(Permutation):
     """Channels in reverse order."""
 
     def __init__(self, channels: int) -> None:
+        self._check_count("channels", channels, 1)
         super().__init__(torch.arange(channels - 1, -1, -1), persistent=False)
 
 
@@ -83,11 +92,11 @@ def swap(channels: int, split: int | None = None) -> Tensor:
     return torch.arange(channels).roll(-(channels // 2 if split is None else split))
 
 
-def check_permutation(owner: str, permutation: Tensor) -> None:
+def check_permutation(owner: str, permutation: Tensor, name: str = "permutation") -> None:
     """Raises ValueError unless ``permutation`` holds each of 0..C-1 once."""
     if permutation.is_meta:
         return
     whole = permutation.ndim == 1 and permutation.numel() > 0 and not permutation.is_floating_point()
     if not whole or permutation.sort().values.tolist() != list(range(len(permutation))):
         shown = permutation.tolist() if permutation.numel() <= 16 else f"a tensor of shape {tuple(permutation.shape)}"
-        raise ValueError(f"{owner}: permutation: expected each of 0..C-1 once, in one dimension, got {shown}")
+        raise ValueError(f"{owner}: {name}: expected each of 0..C-1 once, in one dimension, got {shown}")

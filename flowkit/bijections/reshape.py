@@ -24,8 +24,7 @@ class Squeeze(Bijection):
 
     def __init__(self, factor: int = 2, order: str = "channel") -> None:
         super().__init__()
-        if factor < 1:
-            raise self._wrong("factor", "at least 1", factor)
+        self._check_count("factor", factor, 1)
         if order not in ("channel", "space"):
             raise self._wrong("order", "'channel' or 'space'", repr(order))
         self.factor, self.order = factor, order

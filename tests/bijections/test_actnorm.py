@@ -111,3 +111,15 @@ def test_two_processes_initialise_as_one_does(tmp_path: Path) -> None:
         state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(state, dict(alone.state_dict()))
     assert all(torch.equal(torch.load(tmp_path / "0.pt")[k], torch.load(tmp_path / "1.pt")[k]) for k in state)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_first_batch_that_is_not_finite_is_refused(bad: float) -> None:
+    x = torch.randn(8, 3, 2)
+    x[4, 1, 0] = bad
+    layer = ActNorm(3)
+    with pytest.raises(ValueError, match=r"ActNorm: x: expected finite values in the batch .*in channels \[1\]"):
+        layer(x)
+    assert not layer.initialized and not layer.scale.any() and not layer.shift.any()
+    y, _ = layer(torch.randn(64, 3, 2) * 3)
+    assert layer.initialized and abs(float(y.detach().std()) - 1) < 0.1

@@ -1,5 +1,7 @@
 """Arguments that do not fit: a ValueError that names the layer and the argument, what was expected and what came."""
 
+import math
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from flowkit.bijections import (
     AdditiveCoupling,
     AffineCoupling,
     Compose,
+    Flip,
     Haar,
     Inverse,
     InvertibleConv1x1,
@@ -20,6 +23,7 @@ from flowkit.bijections import (
     Shuffle,
     Split,
     Squeeze,
+    Swap,
     Unsqueeze,
 )
 
@@ -42,6 +46,7 @@ IMAGE = torch.randn(2, 4, 5, 6)
             r"condition: expected .* or \(2, 3, 5, 6\) .*got \(2, 3, 6, 5\)",
         ),
         (lambda: FLOW(X, torch.ones(2, 3, dtype=torch.int64)), r"condition: expected a floating-point .*torch.int64"),
+        (lambda: FLOW(X, [1.0, 2.0, 3.0]), r"'mix'.*condition: expected a tensor of shape \(2, 3\), got a list"),
         (lambda: FLOW(X.int(), C), r"'norm'.*x: expected a floating-point tensor, got torch.int32; use x.float\(\)"),
         (lambda: FLOW(X[0], C), r"'norm'.*x: expected shape \(B, C, \*spatial\).*got \(4,\)"),
         (lambda: FLOW(X.to("meta"), C), r"'norm'.*x: expected a tensor on the layer's device cpu, got one on meta"),
@@ -81,7 +86,7 @@ SINGULAR = torch.tensor([[1.0, 2.0], [2.0, 4.0]])
     [
         (lambda: Split(5), r"Split: channels: expected an even number, got 5"),
         (lambda: MultiScale(5, LeakyReLU()), r"Split: channels: expected an even number, got 5"),
-        (lambda: Split(4, keep=4), r"Split: keep: expected 1 to 3 of 4 channels, got 4"),
+        (lambda: Split(4, keep=4), r"Split: keep: expected an integer from 1 to 3, got 4"),
         (lambda: InvertibleConv1x1(2, weight=SINGULAR), r"InvertibleConv1x1: weight: expected an invertible matrix"),
         (lambda: InvertibleLinear(2, weight=SINGULAR, parameterization="lu"), r"weight: expected an invertible matrix"),
         (lambda: InvertibleLinear(3, weight=torch.eye(2)), r"weight: expected shape \(3, 3\), got \(2, 2\)"),
@@ -98,16 +103,46 @@ SINGULAR = torch.tensor([[1.0, 2.0], [2.0, 4.0]])
         (lambda: Permutation(torch.tensor([0.0, 1.0])), r"Permutation: permutation: expected"),
         (lambda: LeakyReLU(-1), r"LeakyReLU: slope: expected a positive number, got -1"),
         (lambda: Squeeze(order="rows"), r"Squeeze: order: expected 'channel' or 'space', got 'rows'"),
-        (lambda: Squeeze(0), r"Squeeze: factor: expected at least 1, got 0"),
+        (lambda: Squeeze(0), r"Squeeze: factor: expected an integer >= 1, got 0"),
         (lambda: Haar(rebalance=0.0), r"Haar: rebalance: expected a positive number"),
         (lambda: AffineCoupling(4, MLP, clamp="exp"), r"AffineCoupling: clamp: expected one of none, tanh.*'exp'"),
         (lambda: AffineCoupling(4, MLP, layout="rows"), r"AffineCoupling: layout: expected one of"),
-        (lambda: AffineCoupling(4, MLP, split=4), r"AffineCoupling: split: expected 1 to 3 passive channels, got 4"),
-        (lambda: AffineCoupling(1, MLP), r"AffineCoupling: split: expected 1 to 0 passive channels, got 0"),
+        (lambda: AffineCoupling(4, MLP, split=4), r"AffineCoupling: split: expected an integer from 1 to 3, got 4"),
+        (
+            lambda: AffineCoupling(1, MLP),
+            r"channels: expected an integer >= 2, got 1; one channel can only be driven by a cond",
+        ),
         (lambda: AffineCoupling(4, (MLP,)), r"net: expected a factory or a pair of them, got 1 factories"),
         (lambda: AdditiveCoupling(4, (MLP, MLP)), r"AdditiveCoupling: net: expected a factory, got 2 factories"),
         (lambda: AffineCoupling(4, MLP, permutation="mix"), r"permutation: expected None, 'swap', 'flip' or a tensor"),
         (lambda: AffineCoupling(4, MLP, permutation=torch.arange(3)), r"permutation: expected 4 channels, got 3"),
+        (lambda: AffineCoupling(-1, MLP), r"AffineCoupling: channels: expected an integer >= 2, got -1"),
+        (lambda: AffineCoupling(0, MLP, condition=2), r"channels: expected an integer >= 1, got 0"),
+        (lambda: AffineCoupling(4, MLP, condition=-1), r"AffineCoupling: condition: expected an integer >= 0, got -1"),
+        (lambda: AffineCoupling(4, MLP, bound=math.nan), r"AffineCoupling: bound: expected a finite number, got nan"),
+        (lambda: AffineCoupling(4, MLP, bound=math.inf), r"AffineCoupling: bound: expected a finite number, got inf"),
+        (
+            lambda: AffineCoupling(4, MLP, clamp="sigmoid", bound=-0.1),
+            r"bound: expected a finite number >= 0, got -0.1",
+        ),
+        (lambda: AffineCoupling(4, MLP, gain=math.nan), r"AffineCoupling: gain: expected a finite number, got nan"),
+        (lambda: AffineCoupling(4, None), r"AffineCoupling: net: expected a factory net\(.*, got None"),
+        (lambda: AdditiveCoupling(4, "mlp"), r"AdditiveCoupling: net: expected a factory net\(.*, got 'mlp'"),
+        (lambda: AffineCoupling(4, (MLP, 3)), r"AffineCoupling: net: expected a factory net\(.*, got 3"),
+        (lambda: AffineCoupling(4, MLP(2, 4)), r"net: expected a factory .*, got the built module MLP; use lambda"),
+        (lambda: AffineCoupling(4, lambda a, b: abs), r"net: expected .*, got a factory that returns a builtin"),
+        (lambda: ActNorm(0), r"ActNorm: channels: expected an integer >= 1, got 0"),
+        (lambda: ActNorm(-1), r"ActNorm: channels: expected an integer >= 1, got -1"),
+        (lambda: ActNorm(2.0), r"ActNorm: channels: expected an integer >= 1, got 2.0"),
+        (lambda: ActNorm(2, eps=-1), r"ActNorm: eps: expected a finite number >= 0, got -1"),
+        (lambda: InvertibleLinear(0), r"InvertibleLinear: channels: expected an integer >= 1, got 0"),
+        (lambda: InvertibleLinear(2, weight=torch.eye(2).long()), r"weight: expected a floating.*got torch.int64"),
+        (lambda: InvertibleLinear(1, weight=[[1.0]]), r"weight: expected a floating-point tensor, got a list"),
+        (lambda: Swap(4, 9), r"Swap: split: expected an integer from 0 to 4, got 9"),
+        (lambda: Swap(0), r"Swap: channels: expected an integer >= 1, got 0"),
+        (lambda: Shuffle(-1), r"Shuffle: channels: expected an integer >= 1, got -1"),
+        (lambda: Flip(0), r"Flip: channels: expected an integer >= 1, got 0"),
+        (lambda: Split(0), r"Split: channels: expected an integer >= 2, got 0"),
         (lambda: Compose(torch.nn.Linear(2, 2)), r"Compose: layer '0': expected a Bijection, got Linear"),
         (lambda: Compose(forward=LeakyReLU()), r"Compose: layer name: expected .*, got 'forward'"),
     ],
@@ -134,6 +169,18 @@ def _change(layer, key, value):
         ),
         (_change(InvertibleLinear(2), "matrix.weight", SINGULAR), r"matrix.weight: expected an invertible matrix"),
         (_change(InvertibleLinear(2, parameterization="qr"), "matrix.sign", torch.zeros(2)), r"matrix.sign: expected"),
+        (
+            _change(InvertibleLinear(2, parameterization="lu"), "matrix.rows", torch.tensor([0, 0])),
+            r"InvertibleLinear: matrix.rows: expected each of 0..C-1 once.*\[0, 0\]",
+        ),
+        (
+            _change(InvertibleLinear(2, parameterization="lu"), "matrix.log_diagonal", torch.tensor([0.0, 200.0])),
+            r"matrix.log_diagonal: expected logarithms of positive finite torch.float32 numbers, got 0 to 200",
+        ),
+        (
+            _change(InvertibleLinear(2, parameterization="qr"), "matrix.log_diagonal", torch.tensor([0.0, -200.0])),
+            r"matrix.log_diagonal: expected logarithms of positive finite .*got -200 to 0",
+        ),
         (_change(Shuffle(3), "permutation", torch.tensor([0, 1, 7])), r"Shuffle: permutation: expected each of 0..C-1"),
         (
             _change(
@@ -154,3 +201,49 @@ def test_nothing_is_loaded_when_one_entry_is_bad() -> None:
     with pytest.raises(ValueError, match="1.shift"):
         layer.load_state_dict(state)
     assert not layer[1].scale.any()
+
+
+def _of_width(width: int):
+    return lambda inputs, outputs: torch.nn.Linear(inputs, width)
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize(
+    "layer, message",
+    [
+        (AffineCoupling(4, _of_width(3)), r"AffineCoupling: net: expected .* of 4 channels, .*got .* \(2, 3\)"),
+        (AffineCoupling(4, _of_width(2)), r"AffineCoupling: net: expected .* of 4 channels, .*got .* \(2, 2\)"),
+        (AffineCoupling(4, (MLP, _of_width(1))), r"AffineCoupling: net: expected .* of 2 channels, .*got .* \(2, 1\)"),
+        (AffineCoupling(4, (_of_width(4), MLP)), r"AffineCoupling: net: expected .* of 2 channels, .*got .* \(2, 4\)"),
+        (AdditiveCoupling(4, _of_width(1)), r"AdditiveCoupling: net: expected .* of 2 channels, .*got .* \(2, 1\)"),
+        (
+            AdditiveCoupling(4, lambda inputs, outputs: torch.nn.LSTM(inputs, outputs)),
+            r"AdditiveCoupling: net: expected an output of 2 channels, .*got a tuple",
+        ),
+    ],
+)
+def test_a_conditioner_of_another_width(layer, message, direction) -> None:
+    with pytest.raises(ValueError, match=message):
+        getattr(layer, direction)(X)
+
+
+def test_a_network_of_another_type_than_x() -> None:
+    message = (
+        r"AffineCoupling: net: expected an input of its own type torch.float32, got torch.float64; use layer.double"
+    )
+    for net, x in ((MLP, X), (nets.convnet(hidden=4), IMAGE)):
+        layer = AffineCoupling(4, net)
+        with pytest.raises(ValueError, match=message):
+            layer(x.double())
+        assert layer.double()(x.double())[0].dtype == torch.float64
+        with torch.autocast("cpu", torch.bfloat16):
+            assert AffineCoupling(4, net)(x)[0].dtype == torch.float32
+
+
+def test_an_error_inside_a_network_stays_what_it_is() -> None:
+    class Broken(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("out of ideas")
+
+    with pytest.raises(RuntimeError, match="out of ideas"):
+        AffineCoupling(4, Broken)(X)

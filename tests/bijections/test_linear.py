@@ -78,3 +78,22 @@ def test_lu_and_qr_keep_what_glow_keeps_fixed() -> None:
     names = {name for name, _ in InvertibleLinear(3, parameterization="lu").named_buffers()}
     assert names == {"matrix.rows", "matrix.sign"}
     assert {name for name, _ in InvertibleLinear(3, parameterization="qr").named_buffers()} == {"matrix.sign"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_soft_permutation_that_is_orthogonal_only_to_rounding_is_exact_all_the_same(dtype: torch.dtype) -> None:
+    weight = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64)).Q
+    stored = InvertibleLinear(8, parameterization="soft_permutation", weight=weight).to(dtype).double()
+    bent = InvertibleLinear(8, parameterization="soft_permutation", weight=weight * (1 + 1e-3))
+    x = torch.randn(4, 8, 3, dtype=torch.float64)
+    for layer in (stored, bent):
+        y, logdet = layer(x)
+        back, inverse_logdet = layer.inverse(y)
+        torch.testing.assert_close(back, x, atol=1e-12, rtol=0)
+        expected = 3 * torch.linalg.slogdet(matrix_of(layer)).logabsdet
+        torch.testing.assert_close(logdet, expected.expand(4), atol=1e-12, rtol=0)
+        torch.testing.assert_close(inverse_logdet, -logdet)
+    torch.testing.assert_close(bent(x)[1], (24 * torch.tensor(1.001, dtype=torch.float64).log()).expand(4))
+    fresh = InvertibleLinear(8, parameterization="soft_permutation").double()
+    fresh.load_state_dict(stored.state_dict())
+    torch.testing.assert_close(fresh(x), stored(x))
