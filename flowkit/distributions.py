@@ -10,7 +10,7 @@ from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
 from flowkit.bijections import Bijection
-from flowkit.bijections.base import CheckedLoading
+from flowkit.bijections.base import CheckedLoading, first_tensor, kind_of, wrong
 
 
 class BaseDensity(CheckedLoading):
@@ -23,21 +23,25 @@ class BaseDensity(CheckedLoading):
         shape: (C, *spatial) of one latent, or C alone.
 
     Raises:
-        ValueError: a shape without positive sizes; z of another shape; a negative temperature or number of samples; a
-            condition that is missing or does not fit. At ``load_state_dict``: a value that is not finite.
+        ValueError: a shape without positive sizes; z of another shape, not floating-point or on another device; a
+            negative temperature; a number of samples that is no integer >= 0; a condition that is missing or does not
+            fit. At ``load_state_dict``: a value that is not finite.
     """
 
     def __init__(self, shape: int | Sequence[int]) -> None:
         super().__init__()
         self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if not self.shape or any(size < 1 for size in self.shape):
-            raise _wrong(self, "shape", "positive sizes (C, *spatial)", self.shape)
+            raise wrong(self, "shape", "positive sizes (C, *spatial)", self.shape)
 
     def log_prob(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Log-density (B,) in nats of z (B, *shape); float32 at least."""
-        if not isinstance(z, Tensor) or tuple(z.shape[1:]) != self.shape:
-            given = tuple(z.shape) if isinstance(z, Tensor) else f"a {type(z).__name__}"
-            raise _wrong(self, "z", f"a tensor of shape (B, {', '.join(map(str, self.shape))})", given)
+        if not isinstance(z, Tensor) or tuple(z.shape[1:]) != self.shape or not z.is_floating_point():
+            expected = f"a floating-point tensor of shape (B, {', '.join(map(str, self.shape))})"
+            raise wrong(self, "z", expected, kind_of(z))
+        own = first_tensor(self)
+        if own is not None and own.device != z.device:
+            raise wrong(self, "z", f"a tensor on the density's device {own.device}", f"one on {z.device}")
         return self._log_prob(z.to(torch.promote_types(z.dtype, torch.float32)), condition)
 
     def rsample(self, n: int, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
@@ -97,7 +101,7 @@ class ClassConditionalGaussian(BaseDensity):
     def __init__(self, shape: int | Sequence[int], classes: int) -> None:
         super().__init__(shape)
         if classes < 1:
-            raise _wrong(self, "classes", "at least 1", classes)
+            raise wrong(self, "classes", "at least 1", classes)
         self.classes = classes
         self.loc = nn.Parameter(torch.zeros(classes, *self.shape))
         self.log_scale = nn.Parameter(torch.zeros(classes, *self.shape))
@@ -112,16 +116,16 @@ class ClassConditionalGaussian(BaseDensity):
     def _of_class(self, batch: int, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """loc and log_scale (B, *shape) of each item's class."""
         expected = f"labels ({batch},) of integers or one-hot rows ({batch}, {self.classes})"
-        if condition is None:
-            raise _wrong(self, "condition", expected, "none")
+        if not isinstance(condition, Tensor):
+            raise wrong(self, "condition", expected, kind_of(condition))
         shape, whole = tuple(condition.shape), not condition.is_floating_point()
         if shape == (batch,) and whole:
             try:
                 return self.loc.index_select(0, condition.long()), self.log_scale.index_select(0, condition.long())
             except IndexError as error:
-                raise _wrong(self, "condition", f"labels in 0..{self.classes - 1}", str(error)) from error
+                raise wrong(self, "condition", f"labels in 0..{self.classes - 1}", str(error)) from error
         if shape != (batch, self.classes):
-            raise _wrong(self, "condition", expected, f"{condition.dtype} of shape {shape}")
+            raise wrong(self, "condition", expected, kind_of(condition))
         weights = condition.to(self.loc.dtype)
         return torch.tensordot(weights, self.loc, 1), torch.tensordot(weights, self.log_scale, 1)
 
@@ -142,7 +146,7 @@ class Uniform(BaseDensity):
     def __init__(self, shape: int | Sequence[int], low: float = 0.0, high: float = 1.0) -> None:
         super().__init__(shape)
         if not -math.inf < low < high < math.inf:
-            raise _wrong(self, "low, high", "finite numbers with low < high", (low, high))
+            raise wrong(self, "low, high", "finite numbers with low < high", (low, high))
         self.low, self.high = low, high
         self.register_buffer("centre", torch.tensor((low + high) / 2), persistent=False)
 
@@ -173,7 +177,7 @@ class StudentT(BaseDensity):
     def __init__(self, shape: int | Sequence[int], df: float = 5.0, learnable: bool = False) -> None:
         super().__init__(shape)
         if not 0 < df < math.inf:
-            raise _wrong(self, "df", "a positive number", df)
+            raise wrong(self, "df", "a positive number", df)
         _register_zeros(self, learnable, "log_df")
         self.log_df.data.add_(math.log(df))
 
@@ -217,7 +221,7 @@ class Flow(nn.Module):
         parts: Any = ("bijection", bijection, Bijection, graph), ("base", base, BaseDensity, "a BaseDensity")
         for name, part, kind, expected in parts:
             if not isinstance(part, kind):
-                raise _wrong(self, name, expected, type(part).__name__)
+                raise wrong(self, name, expected, type(part).__name__)
         self.bijection, self.base = bijection, base
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -260,7 +264,7 @@ class Flow(nn.Module):
         nothing, uniform over the range, then has 8 bits.
         """
         if levels is not None and not 0 < levels < math.inf:
-            raise _wrong(self, "levels", "a positive number", levels)
+            raise wrong(self, "levels", "a positive number", levels)
         bits = -self.log_prob(x, condition) / (math.prod(x.shape[1:]) * math.log(2))
         return bits if levels is None else bits + math.log2(levels)
 
@@ -298,6 +302,8 @@ class FlowTransform(Transform):
 
     def __init__(self, bijection: Bijection, event_dim: int = 1, condition: Tensor | None = None) -> None:
         super().__init__()
+        if condition is not None and not isinstance(condition, Tensor):
+            raise wrong(self, "condition", "a tensor", kind_of(condition))
         self.bijection, self.rank, self.condition = bijection, event_dim, condition
         self.domain = self.codomain = constraints.independent(constraints.real, event_dim)
         self._last: tuple[Tensor, Tensor, tuple[int, ...], Tensor] | None = None
@@ -332,19 +338,19 @@ class FlowTransform(Transform):
     def _run(self, call: Any, value: Tensor) -> tuple[Tensor, Tensor]:
         """``call`` on all batch dimensions at once."""
         if value.ndim < self.rank:
-            raise _wrong(self, "value", f"at least {self.rank} dimensions", tuple(value.shape))
+            raise wrong(self, "value", f"at least {self.rank} dimensions", tuple(value.shape))
         batch, rows = value.shape[: value.ndim - self.rank], self.condition
         if rows is not None:
             outer = batch or torch.Size([1])
             if len(rows) not in (1, outer[-1]):
-                raise _wrong(self, "condition", f"1 row or {outer[-1]}, for values {tuple(value.shape)}", len(rows))
+                raise wrong(self, "condition", f"1 row or {outer[-1]}, for values {tuple(value.shape)}", len(rows))
             rows = rows.expand(*outer, *rows.shape[1:]).flatten(0, len(outer) - 1)
         moved, logdet = call(value.reshape(batch.numel(), *value.shape[len(batch) :]), rows)
         return moved.reshape(*batch, *moved.shape[1:]), logdet.reshape(batch)
 
     def _shape(self, shape: Sequence[int], call: Any) -> torch.Size:
         if len(shape) < self.rank:
-            raise _wrong(self, "shape", f"at least {self.rank} dimensions", tuple(shape))
+            raise wrong(self, "shape", f"at least {self.rank} dimensions", tuple(shape))
         split = len(shape) - self.rank
         return torch.Size([*shape[:split], *call(tuple(shape[split:]))])
 
@@ -358,12 +364,12 @@ class FlowTransform(Transform):
 
 def _spread(condition: Tensor, n: int) -> Tensor:
     """The B rows of a condition for n samples, n / B for each row, one row after the other."""
-    rows = condition.shape[0] if condition.ndim else 0
+    rows = condition.shape[0] if isinstance(condition, Tensor) and condition.ndim else 0
     if rows == n:
         return condition
     if rows == 0 or n % rows:
-        given = f"one of shape {tuple(condition.shape)}"
-        raise ValueError(f"condition: expected a number of rows that divides the {n} samples, got {given}")
+        expected = f"a tensor with a number of rows that divides the {n} samples"
+        raise ValueError(f"condition: expected {expected}, got {kind_of(condition)}")
     return condition.repeat_interleave(n // rows, 0, output_size=n)
 
 
@@ -387,11 +393,7 @@ def _register_zeros(module: BaseDensity, learnable: bool, *names: str) -> None:
 
 
 def _check_draw(owner: object, n: int, temperature: float) -> None:
-    if n < 0:
-        raise _wrong(owner, "n", "a number of samples >= 0", n)
+    if not hasattr(n, "__index__") or n < 0:
+        raise wrong(owner, "n", "an integer number of samples >= 0", n)
     if not 0 <= temperature < math.inf:
-        raise _wrong(owner, "temperature", "a finite number >= 0", temperature)
-
-
-def _wrong(owner: object, argument: str, expected: str, given: object) -> ValueError:
-    return ValueError(f"{type(owner).__name__}: {argument}: expected {expected}, got {given}")
+        raise wrong(owner, "temperature", "a finite number >= 0", temperature)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flowkit.bijections import Bijection, Inverse
+from flowkit.bijections.base import kind_of
 
 JACOBIAN_LIMIT = 512  # elements of a sample beyond which no Jacobian is formed
 TOLERANCE = 1e-6  # of the checks in float64
@@ -96,7 +97,10 @@ def check_bijection(
 
     Raises:
         BijectionError: an AssertionError that names the first layer that breaks, and holds the report.
+        ValueError: x that is not a floating-point tensor.
     """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ValueError(f"check_bijection: x: expected a floating-point tensor, got {kind_of(x)}")
     narrow = _calls(bijection, x, condition)
     wide = _calls(copy.deepcopy(bijection).double(), x.double(), None if condition is None else condition.double())
     layers = (_check(a, b, tolerance) for a, b in zip(narrow, wide, strict=True))

@@ -252,7 +252,9 @@ def test_multi_scale_flows_have_one_latent() -> None:
     x, log_prob = flow.sample_and_log_prob(3)
     assert x.shape == (3, 1, 4, 4)
     torch.testing.assert_close(log_prob, flow.log_prob(x))
-    with pytest.raises(ValueError, match="DiagonalGaussian: z: expected a tensor of shape .*, got a tuple"):
+    with pytest.raises(
+        ValueError, match="DiagonalGaussian: z: expected a floating-point tensor of shape .*, got a tuple"
+    ):
         Flow(Split(4), DiagonalGaussian(2)).log_prob(torch.randn(3, 4))
 
 
@@ -383,7 +385,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "degrees": (lambda: StudentT(2, df=0.0), r"StudentT: df: expected a positive number, got 0.0"),
     "latent": (
         lambda: DiagonalGaussian((2, 3)).log_prob(torch.randn(4, 3)),
-        r"z: expected .* \(B, 2, 3\), got \(4, 3\)",
+        r"z: expected .* \(B, 2, 3\), got .* \(4, 3\)",
     ),
     "temperature": (
         lambda: DiagonalGaussian(2).sample(1, temperature=-1.0),
@@ -396,7 +398,31 @@ WRONG: dict[str, tuple[Any, str]] = {
     "float label": (lambda: ClassConditionalGaussian(2, 3).sample(1, torch.zeros(1)), r"one-hot rows \(1, 3\), got"),
     "rows": (
         lambda: Flow(Compose(), DiagonalGaussian(2)).sample(4, torch.randn(3, 2)),
-        r"condition: expected a number of rows that divides the 4 samples, got one of shape \(3, 2\)",
+        r"condition: expected a tensor with a number of rows that .* 4 samples, got .* shape \(3, 2\)",
+    ),
+    "rows of a list": (
+        lambda: Flow(Compose(), DiagonalGaussian(2)).sample(2, [[0.0], [1.0]]),  # type: ignore[arg-type]
+        r"condition: expected a tensor .*, got a list",
+    ),
+    "condition of a transform": (
+        lambda: Flow(Compose(), DiagonalGaussian(2)).as_transform([0.0]),  # type: ignore[arg-type]
+        r"FlowTransform: condition: expected a tensor, got a list",
+    ),
+    "fraction of a sample": (
+        lambda: DiagonalGaussian(4).sample(2.5),  # type: ignore[arg-type]
+        r"n: expected an integer number of samples >= 0, got 2.5",
+    ),
+    "list of labels": (
+        lambda: ClassConditionalGaussian(2, 3).log_prob(torch.zeros(2, 2), [0, 1]),  # type: ignore[arg-type]
+        r"ClassConditionalGaussian: condition: expected labels .*, got a list",
+    ),
+    "integer z": (
+        lambda: DiagonalGaussian(2).log_prob(torch.zeros(3, 2, dtype=torch.int64)),
+        r"DiagonalGaussian: z: expected a floating-point tensor .*, got torch.int64",
+    ),
+    "device of z": (
+        lambda: DiagonalGaussian(2).log_prob(torch.zeros(3, 2, device="meta")),
+        r"DiagonalGaussian: z: expected a tensor on the density's device cpu, got one on meta",
     ),
     "missing condition": (
         lambda: Flow(bijection(2, 3), DiagonalGaussian(2)).sample(4),

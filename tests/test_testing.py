@@ -111,3 +111,8 @@ def test_multi_scale_flows_and_empty_batches() -> None:
     layer = MultiScale(4, AffineCoupling(2, nets.mlp(hidden=4)))
     assert len(check_bijection(layer, X).layers) == 2
     check_bijection(layer, X[:0])
+
+
+def test_an_x_of_integers_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"check_bijection: x: expected a floating-point tensor, got torch.int64"):
+        check_bijection(LeakyReLU(), torch.ones(2, 2, dtype=torch.int64))
