@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from flowkit.graph.plain import Shape, suggest
@@ -14,13 +15,26 @@ if TYPE_CHECKING:
     from flowkit.graph.data import Graph
 
 
+INDICES = (torch.int64, torch.int32)
+"""Types that an embedding reads."""
+
+INTEGERS = (*INDICES, torch.int16, torch.int8, torch.uint8)
+"""Types of one number a sample, shape (), besides floating point, if no embedding reads it."""
+
+
 @dataclass(frozen=True)
 class Argument:
-    """A tensor (B, *shape) that a built graph takes under a name; ``reference`` is the value that it stands for."""
+    """A tensor (B, *shape) that a built graph takes under a name.
+
+    Arguments:
+        reference: the value that it stands for.
+        indices: whether it holds class indices, integers, since an embedding reads it.
+    """
 
     name: str
     reference: str
     shape: Shape
+    indices: bool = False
 
 
 def arguments(graph: Graph) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]:
@@ -31,23 +45,40 @@ def arguments(graph: Graph) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]
     """
     paths, shapes = graph.paths, graph.input_shapes
     first = paths.data_inputs if graph.invertible else ()
-    forward = [Argument(n, n, shapes[n]) for n in (*first, *(n for n in shapes if n not in first))]
+    indices = _indices(graph)
+    forward = [Argument(n, n, shapes[n], n in indices) for n in (*first, *(n for n in shapes if n not in first))]
     if not graph.invertible:
         return tuple(forward), ()
     back = [Argument(n, ref, graph.shapes[ref]) for n, ref in graph.outputs if n in paths.data_outputs]
     for argument in back:
         if argument.name in paths.conditions:
             raise ValueError(f"output {argument.name!r}: inverse also takes a condition of this name; rename one.")
-    return tuple(forward), (*back, *(Argument(n, n, shapes[n]) for n in paths.conditions))
+    return tuple(forward), (*back, *(Argument(n, n, shapes[n], n in indices) for n in paths.conditions))
+
+
+def _indices(graph: Graph) -> frozenset[str]:
+    """The inputs that an embedding reads, here or in a graph inside."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.kind == "embedding":
+            found.update(node.reads)
+        elif node.body is not None:
+            inside = _indices(node.body)
+            found.update(s for s, v in zip(node.reads, node.body.inputs, strict=True) if v.name in inside)
+    return frozenset(found)
 
 
 def bind(
-    takes: Sequence[Argument], values: Sequence[Tensor | None], named: Mapping[str, Tensor | None]
+    takes: Sequence[Argument],
+    values: Sequence[Tensor | None],
+    named: Mapping[str, Tensor | None],
+    device: torch.device | None,
 ) -> dict[str, Tensor]:
-    """The given tensors by reference; None counts as not given.
+    """The given tensors by reference; None counts as not given. ``device`` is that of the module, None for any.
 
     Raises:
-        ValueError: for an argument that is missing, given twice, unknown or of the wrong shape.
+        ValueError: for an argument that is missing, given twice, unknown, of the wrong shape or type, on another device
+            than the module or the first argument, or of another batch size than the first argument.
     """
     names = [argument.name for argument in takes]
     if any(value is not None for value in values[len(names) :]):
@@ -61,7 +92,17 @@ def bind(
         if given.get(name) is not None:
             raise ValueError(f"{name}: expected once, got by position and by name.")
         given[name] = value
-    return {argument.reference: _checked(argument, given.get(argument.name)) for argument in takes}
+    known = {argument.reference: _checked(argument, given.get(argument.name)) for argument in takes}
+    first = known[takes[0].reference]
+    own, place = (first.device, f"{takes[0].name}'s") if device is None else (device, "the module's")
+    for argument, value in zip(takes, known.values(), strict=True):
+        if value.device != own:
+            raise ValueError(f"{argument.name}: expected a tensor on {place} device {own}, got one on {value.device}.")
+        if value.shape[0] != first.shape[0]:
+            raise ValueError(
+                f"{argument.name}: expected a batch of {first.shape[0]}, like {takes[0].name}'s, got {value.shape[0]}."
+            )
+    return known
 
 
 def _checked(argument: Argument, value: Tensor | None) -> Tensor:
@@ -72,6 +113,12 @@ def _checked(argument: Argument, value: Tensor | None) -> Tensor:
     )
     if not fits:
         raise _wrong(argument, tuple(value.shape))
+    if argument.indices:
+        if value.dtype not in INDICES:
+            raise ValueError(f"{argument.name}: expected class indices, int64 or int32, got {value.dtype}.")
+    elif not value.is_floating_point() and (argument.shape or value.dtype not in INTEGERS):
+        advice = "" if value.is_complex() else f"; use {argument.name}.float()"
+        raise ValueError(f"{argument.name}: expected a floating-point tensor, got {value.dtype}{advice}.")
     return value
 
 

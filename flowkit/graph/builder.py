@@ -140,6 +140,8 @@ def graph(*, inputs: Iterable[Value] | None = None, **outputs: Value) -> Graph:
     Raises:
         ValueError: if names repeat, an output is no value, or an input is not used.
     """
+    if isinstance(inputs, Value):
+        raise ValueError("output 'inputs': this word lists the inputs in their order; choose another name.")
     for name, value in outputs.items():
         if not isinstance(value, Value):
             raise ValueError(f"output {name!r}: expected a value of the graph, got {type(value).__name__}.")

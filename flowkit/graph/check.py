@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flowkit.graph.plain import check_name, suggest
+from flowkit.graph.options import COUNTS
+from flowkit.graph.plain import Options, check_name, suggest
 from flowkit.graph.registry import Kind, find_kind
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ def checked_nodes(graph: Graph) -> tuple[Node, ...]:
     _check_names("input", [value.name for value in graph.inputs])
     _check_names("output", [name for name, _ in graph.outputs])
     _check_names("input or node", [value.name for value in graph.inputs] + [node.name for node in graph.nodes])
+    _check_node_names(graph)
     nodes = tuple(checked_node(node) for node in graph.nodes)
     _check_references(graph)
     _check_all_used(graph)
@@ -45,7 +48,10 @@ def checked_node(node: Node) -> Node:
         raise ValueError(f"{where}: condition: expected a value, got none.")
     if node.condition is not None and not kind.takes_condition:
         raise ValueError(f"{where}: takes no condition, got {node.condition!r}.")
-    return replace(node, options=kind.check_options(node.options, where))
+    options = kind.check_options(node.options, where)
+    if node.kind == "repeat":
+        _check_times(node, options, where)
+    return replace(node, options=options)
 
 
 def _check_reads(node: Node, kind: Kind, where: str) -> None:
@@ -68,15 +74,32 @@ def _check_body(node: Node, where: str) -> None:
         raise ValueError(f"{where}: expected a graph with one output, got {count}.")
     if node.kind == "repeat" and count > len(names):
         raise ValueError(f"{where}: a step returns its first values anew, at most {len(names)}, got {count}.")
-    if node.kind == "repeat" and node.options.get("times", 1) < 1:
-        raise ValueError(f"{where}: option 'times': expected at least 1, got {node.options['times']}.")
+
+
+def _check_times(node: Node, options: Options, where: str) -> None:
+    times, inside = options["times"], 1 if node.body is None else node.body.repetitions
+    if times < 1:
+        raise ValueError(f"{where}: option 'times': expected at least 1, got {times}.")
+    if times * inside > COUNTS["times"]:
+        raise ValueError(
+            f"{where}: option 'times': expected at most {COUNTS['times']} with the repeats inside multiplied,"
+            f" got {times} times {inside}."
+        )
 
 
 def _check_names(what: str, names: list[str]) -> None:
-    for name in names:
+    for name, count in Counter(names).items():
         check_name(name, f"{what} {name!r}")
-        if names.count(name) > 1:
-            raise ValueError(f"{what} {name!r}: expected unique names, got this one {names.count(name)} times.")
+        if count > 1:
+            raise ValueError(f"{what} {name!r}: expected unique names, got this one {count} times.")
+
+
+def _check_node_names(graph: Graph) -> None:
+    from flowkit.graph.module import RESERVED
+
+    for node in graph.nodes:
+        if node.name in RESERVED or node.name.startswith("_"):
+            raise ValueError(f"node {node.name!r}: a built module uses this name itself; rename the node.")
 
 
 def _check_references(graph: Graph) -> None:

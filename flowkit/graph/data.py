@@ -113,6 +113,19 @@ class Graph:
         """How many trainable numbers the built graph has; nothing is allocated to count them."""
         return sum(self.facts[node.name].parameters for node in self.nodes)
 
+    @cached_property
+    def repetitions(self) -> int:
+        """The most modules that one node becomes: ``times`` of the repeats inside each other, multiplied."""
+        inside = (1 if node.body is None else node.body.repetitions for node in self.nodes)
+        return (
+            max(
+                (node.options.get("times", 1) if node.kind == "repeat" else 1) * count
+                for node, count in zip(self.nodes, inside, strict=True)
+            )
+            if self.nodes
+            else 1
+        )
+
     @property
     def invertible(self) -> bool:
         """Whether :meth:`build` gives a module with log-det and inverse."""

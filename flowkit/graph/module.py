@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flowkit import ops
 from flowkit.bijections import Bijection
-from flowkit.bijections.base import batch_logdet
+from flowkit.bijections.base import CheckedLoading, batch_logdet, first_tensor
 from flowkit.graph.arguments import Argument, arguments, bind
 from flowkit.graph.data import Graph, Node
 from flowkit.graph.plain import Shape
@@ -20,7 +20,7 @@ from flowkit.graph.registry import KINDS
 PROBE = 64  # stands for a spatial size that a graph leaves open, to learn by how much the graph scales it
 
 
-class BuiltGraph(nn.Module):
+class BuiltGraph(CheckedLoading):
     """A graph as a module. Its parameters' names start with the names of the nodes.
 
     ``net(x=..., condition=...)`` takes the inputs by name (or by position: data first, then conditions).
@@ -32,16 +32,15 @@ class BuiltGraph(nn.Module):
     condition, run first in both directions.
 
     Raises:
-        ValueError: an input that is missing, unknown or of the wrong shape; ``inverse`` of a graph that has none,
-            naming the first node that is not invertible.
+        ValueError: an input that is missing, unknown, of the wrong shape, type or device, or of another batch size than
+            the first (integers are class indices: they fit inputs of shape () only); ``inverse`` of a graph that has
+            none, naming the first node that is not invertible; at ``load_state_dict``, a value that is not finite.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
         for node in graph.nodes:
-            if hasattr(self, node.name):
-                raise ValueError(f"node {node.name!r}: a built module uses this name itself; rename the node.")
             shapes = tuple(graph.shapes[source] for source in node.sources)
             self.add_module(node.name, build_node(node, shapes, bool(graph.facts[node.name].data)))
         self._obstacle = graph.paths.obstacle
@@ -77,7 +76,8 @@ class BuiltGraph(nn.Module):
         """Runs the steps on the arguments; returns the values asked for and the summed log-det, None for zero."""
         if isinstance(out, Tensor):  # an input or output may be called "out" too
             named, out = {**named, "out": out}, None
-        known = bind(takes, values, self._renamed(named))
+        own = first_tensor(self)
+        known = bind(takes, values, self._renamed(named), None if own is None else own.device)
         total: Tensor | None = None
         spaces: dict[int, ops.Workspace | None] = {}
         for step in steps:
@@ -115,8 +115,11 @@ class GraphBijection(BuiltGraph, Bijection):
     """
 
     def __init__(self, graph: Graph) -> None:
-        super().__init__(graph)
         shapes, (data,) = graph.input_shapes, graph.paths.data_inputs
+        for what, name in (("input", data), ("output", graph.outputs[0][0])):
+            if name == "condition":
+                raise ValueError(f"{what} 'condition': a bijection calls its condition so; rename the {what}.")
+        super().__init__(graph)
         self.channels = shapes[data][0]
         self.condition_channels = sum((*shapes[name], 1)[0] or 0 for name in graph.paths.conditions)
         reads = [source for node in graph.nodes for source in node.sources]
@@ -147,6 +150,10 @@ class GraphBijection(BuiltGraph, Bijection):
                 {conditions[0]: named["condition"]} if conditions else {"condition": named["condition"]}
             )
         return named
+
+
+RESERVED = frozenset(dir(GraphBijection)) | {"graph", "training"}
+"""Attributes of a built graph, which no node can be called; those that start with an underscore are not listed."""
 
 
 class Repeat(nn.ModuleList):

@@ -17,8 +17,11 @@ from flowkit.graph.plain import MAX_INTEGER, Options, freeze, suggest
 Factory = Callable[[int, int], nn.Module]
 """The type of a ``net`` option: ``net(in_channels, out_channels)`` makes a conditioner network."""
 
-COUNTS = {"depth": 1_000, "times": 10_000}
-"""Largest value of the options that count modules: a graph from an untrusted file must not stall the reader."""
+COUNTS = {"depth": 1_000, "parts": 1_000, "times": 10_000}
+"""Largest value of the options that count modules or values: an untrusted file must not stall its reader."""
+
+LENGTHS = {"hidden": COUNTS["depth"], "sizes": COUNTS["parts"]}
+"""Most entries of the options that list layers or values, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Option:
         limit = COUNTS.get(self.name)
         if limit is not None and isinstance(value, int) and value > limit:
             raise ValueError(f"{where}: expected at most {limit}, got {value}.")
+        longest = LENGTHS.get(self.name)
+        if longest is not None and isinstance(value, tuple) and len(value) > longest:
+            raise ValueError(f"{where}: expected at most {longest} entries, got {len(value)}.")
         return value
 
 

@@ -137,13 +137,13 @@ class _Search:
 
     def _follow(self, reference: str, known: set[str]) -> str:
         """Why a value cannot be recovered: follows it forwards to what stands in the way."""
-        readers = [node for node in self.graph.nodes if reference in node.sources]
-        for node in readers:
-            if reference not in self.data(node):
-                continue
-            for kept in self.kept(node):
-                if kept not in known:
-                    return self._follow(kept, known)
+        lost: str | None = reference
+        while lost is not None:
+            reference = lost
+            readers = [node for node in self.graph.nodes if reference in node.sources]
+            node = next((node for node in readers if reference in self.data(node)), None)
+            lost = None if node is None else next((kept for kept in self.kept(node) if kept not in known), None)
+        if node is not None:
             for source in self.rest(node):
                 if source not in known:
                     return f"{_title(node)} is conditioned on {source!r}, which needs what it would recover"

@@ -14,7 +14,7 @@ Shape = tuple[int | None, ...]
 
 MAX_INTEGER = 2**31 - 1
 
-MAX_CHANNELS = 2**24
+MAX_CHANNELS = 2**20
 """Most channels of a value: keeps what is computed about a graph, such as index buffers, small."""
 
 
@@ -67,7 +67,8 @@ def freeze(value: Any, where: str) -> Any:
 
 
 def check_name(name: Any, what: str) -> str:
-    """``name`` itself, if it can name an input, a node or an output: a Python identifier that is no keyword.
+    """``name`` itself, if it can name an input, a node or an output: a Python identifier that is no keyword,
+    not ``self`` and not ``__special``, which no call can pass by name and no module can hold.
 
     Raises:
         ValueError: otherwise, naming ``what``.
@@ -76,6 +77,8 @@ def check_name(name: Any, what: str) -> str:
         raise ValueError(
             f"{what}: expected a name of letters, digits and underscores that is no Python keyword, got {name!r}."
         )
+    if name == "self" or name.startswith("__"):
+        raise ValueError(f"{what}: {name!r} has a meaning of its own in Python; choose another name.")
     return name
 
 

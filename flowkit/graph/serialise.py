@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from typing import Any
 
@@ -17,6 +18,7 @@ VERSION = 1
 
 MAX_CHARACTERS = 10_000_000
 MAX_DEPTH = 60
+MAX_DIGITS = 20
 
 _GRAPH_KEYS = ("inputs", "nodes", "outputs")
 _NODE_KEYS = ("kind", "reads", "condition", "body")
@@ -32,8 +34,8 @@ def from_yaml(text: str) -> Graph:
     """The graph that a YAML text states.
 
     Raises:
-        ValueError: for text that is no YAML, uses aliases or repeats a key; for an unknown version, key, kind, option
-            or reference; a cycle; an unused input or node; shapes that do not fit. The message names the place.
+        ValueError: for text that is no YAML, uses aliases or tags, or repeats a key; for an unknown version, key, kind,
+            option or reference; a cycle; an unused input or node; shapes that do not fit. The message names the place.
     """
     data = _load(text)
     version = _mapping(data, "file").pop("flowkit_graph", None)
@@ -74,16 +76,18 @@ def _graph(data: Any, place: str) -> Graph:
     inputs, nodes, outputs = (_mapping(data.get(key, {}), place + key) for key in _GRAPH_KEYS)
     try:
         return Graph(
-            inputs=tuple(Input(check_name(name, f"{place}input"), shape) for name, shape in inputs.items()),
+            inputs=tuple(Input(check_name(name, "input"), shape) for name, shape in inputs.items()),
             nodes=tuple(_node(name, node, place) for name, node in nodes.items()),
             outputs=tuple((name, _text(reference, f"{place}outputs.{name}")) for name, reference in outputs.items()),
         )
     except ValueError as error:
-        raise ValueError(f"in {place[:-1]}: {error}") from error if place and not str(error).startswith("in ") else None
+        if not place or str(error).startswith("in "):  # the file's own graph; or a graph further inside has said where
+            raise
+        raise ValueError(f"in {place[:-1]}: {error}") from error
 
 
 def _node(name: Any, data: Any, place: str) -> Node:
-    check_name(name, f"{place}node")
+    check_name(name, "node")
     where = f"node {name!r}"
     data = _mapping(data, where)
     for key in ("kind", "reads"):
@@ -126,17 +130,23 @@ class _Dumper(yaml.SafeDumper):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what a graph never needs and a hostile file may hold: aliases, deep nesting, a key that stands twice."""
+    """Refuses what a graph never needs and a hostile file may hold: aliases, tags, deep nesting, repeated keys.
+
+    Plain text is null, a truth value, a decimal number or a string: YAML 1.1's dates, merge keys and numbers to base
+    60, 16, 8 or 2 are strings here, so that they are refused where a number or name is expected.
+    """
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise ValueError(
-                f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not part of the format."
-            )
+        event = self.peek_event()
+        line = f"line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"{line}: aliases (*name) are not part of the format.")
+        if getattr(event, "tag", None) is not None:
+            raise ValueError(f"{line}: tags (!name) are not part of the format, got {event.tag!r}.")
         if self.depth >= MAX_DEPTH:
-            raise ValueError(f"line {self.peek_event().start_mark.line + 1}: expected at most {MAX_DEPTH} levels.")
+            raise ValueError(f"{line}: expected at most {MAX_DEPTH} levels.")
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -150,6 +160,26 @@ class _Loader(yaml.SafeLoader):
                 raise ValueError(f"line {key.start_mark.line + 1}: {name!r} stands twice; names are unique.")
             seen.add(name)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > MAX_DIGITS:
+            raise ValueError(
+                f"line {node.start_mark.line + 1}: expected an integer of at most {MAX_DIGITS} digits,"
+                f" got {len(node.value)}."
+            )
+        return int(node.value)
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _type, _pattern, _starts in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", list("yYnNtTfFoO")),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+     list("-+0123456789.")),
+):  # fmt: skip
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", re.compile(rf"(?:{_pattern})\Z"), _starts)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def _load(text: str) -> Any:

@@ -21,6 +21,9 @@ class Structural(nn.Module):
 class SplitChannels(Structural):
     """Consecutive groups of channels as separate values; the inverse of ``concat``.
 
+    In a graph this is the split to use: it takes any number of groups, each a value of its own. Outside of graphs,
+    :class:`flowkit.bijections.Split` and ``Merge`` do the same for two groups, with a pair in place of two values.
+
     Arguments:
         sizes: channels of each group; None makes two halves.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 
 from flowkit import graph as g
 from tests.graph.examples import EXAMPLES, flows, translator, unet
@@ -105,6 +106,28 @@ def test_a_repeat_is_drawn_as_a_stack() -> None:
 def test_random_graphs_can_be_drawn_and_printed(graph: g.Graph) -> None:
     ElementTree.fromstring(graph.draw())
     assert str(graph).count("\n") >= len(graph.nodes)
+
+
+def edge_points(path: str) -> list[tuple[float, float]]:
+    """The end of every segment of an edge, from its start, for paths of the commands M, V and C."""
+    points: list[tuple[float, float]] = []
+    for command, text in re.findall(r"([MVC])([-\d. ]+)", path):
+        numbers = [float(number) for number in text.split()]
+        points.append((points[-1][0], numbers[0]) if command == "V" else (numbers[-2], numbers[-1]))
+    return points
+
+
+@given(flows())
+@example(unet())
+@example(translator(depth=20))
+@example(EXAMPLES["multiscale"]())
+def test_no_edge_ends_in_a_segment_without_length(graph: g.Graph) -> None:
+    root = ElementTree.fromstring(graph.draw())
+    edges = [path for path in root.iter(f"{SVG}path") if path.get("stroke")]
+    assert len(edges) > len(graph.nodes)
+    for edge in edges:
+        before, end = edge_points(edge.get("d", ""))[-2:]
+        assert before != end
 
 
 def test_boxes_of_a_picture_do_not_overlap() -> None:

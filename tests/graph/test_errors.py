@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import traceback
 from collections.abc import Callable
@@ -79,6 +80,9 @@ BUILDER: dict[str, tuple[Callable[[], object], str]] = {
     "repeated name": (lambda: g.graph(z=g.flip(g.flip(vector(), name="a"), name="a")), "'a': expected unique names"),
     "unused input": (lambda: g.graph(inputs=[v := vector(), image()], z=g.flip(v)), "input 'x': .*to be used"),
     "input not stated": (lambda: g.graph(inputs=[], z=g.flip(vector())), "input 'v': .*not among the inputs"),
+    "output called inputs": (lambda: g.graph(inputs=g.flip(vector())), "'inputs': .*choose another name"),
+    "many parts": (lambda: g.chunk(g.input("y", 4096), 4096), "'parts': expected at most 1000, got 4096"),
+    "many sizes": (lambda: g.split(g.input("y", 4096), [1] * 4096), "'sizes': expected at most 1000 entries, got 4096"),
     "output that is no value": (lambda: g.graph(z=3), "output 'z': expected a value of the graph, got int"),
 }
 
@@ -136,7 +140,19 @@ YAML = {
     "name that is none": ("embedder:", "yes:", "names as keys, got True"),
     "name twice": ("x: [8]", "x: [8]\n  x: [8]", "'x' stands twice"),
     "alias": ("outputs: {z: flow}", "outputs: &a {z: *a}", "aliases"),
-    "a tag that would run code": ("out: 8", "out: !!python/object/apply:os.system [echo]", "cannot be read"),
+    "a tag that would run code": ("out: 8", "out: !!python/object/apply:os.system [echo]", "line 9: tags .*os.system"),
+    "a tag": ("out: 8", "out: !!int '8'", "line 9: tags"),
+    "a date": ("x: [8]", "x: 2020-99-99", "input 'x': expected channels .*'2020-99-99'"),
+    "a date that is none": ("out: 8", "out: 2020-99-99", "'embedder'.*'out': expected int, got '2020-99-99'"),
+    "a number to base 60": ("x: [8]", "x: [1:30]", "input 'x': .*'1:30'"),
+    "a number to base 8": ("out: 8", "out: 010", "'out': expected int, got '010'"),
+    "a long number": ("x: [8]", f"x: [{'9' * 5000}]", "line 3: expected an integer of at most 20 digits, got 5000"),
+    "a merge key": ("x: [8]", "<<: {x: [8]}", "input: expected a name .*'<<'"),
+    "a name of Python's": ("x: [8]", "__class__: [8]", "input: '__class__' has a meaning of its own"),
+    "a name of the module's": ("embedder:", "state_dict:", "node 'state_dict': .*rename"),
+    "times that is no number": ("times: 2", "times: two", "'times': expected int, got 'two'"),
+    "many layers": ("hidden: [8]", f"hidden: [{', '.join(['4'] * 1001)}]", "'hidden': expected at most 1000 entries"),
+    "an error inside a node": ("kind: actnorm", "kind: actnrm", "^in flow: node 'actnorm': unknown kind"),
     "times": ("times: 2", "times: 1000000", "'times': expected at most 10000, got 1000000"),
     "depth": ("depth: 1}", "depth: 1000000}", "'depth': expected at most 1000, got 1000000"),
     "missing reads": ("reads: [condition]", "read: [condition]", "'embedder': expected a key 'reads'"),
@@ -163,6 +179,28 @@ def test_a_hostile_yaml_is_refused_soon() -> None:
         g.Graph.from_yaml("nowhere.yaml")
 
 
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_an_error_in_yaml_names_the_graph_inside_once(depth: int) -> None:
+    text = {"inputs": {"x": [4]}, "nodes": {"s": {"kind": "shufle", "reads": ["x"]}}, "outputs": {"z": "s"}}
+    for level in range(depth):
+        node = {"kind": "call", "reads": ["x"], "body": text}
+        text = {"inputs": {"x": [4]}, "nodes": {f"n{level}": node}, "outputs": {"z": f"n{level}"}}
+    place = ".".join(f"n{level}" for level in reversed(range(depth)))
+    with pytest.raises(ValueError) as caught:
+        g.Graph.from_yaml(json.dumps({"flowkit_graph": 1, **text}) + "\n")
+    assert str(caught.value).startswith(f"in {place}: node 's': unknown" if depth else "node 's': unknown kind")
+
+
+def test_limits_of_channels_and_of_repeats_inside_repeats() -> None:
+    with pytest.raises(ValueError, match="1 to 1048576, got 16777216"):
+        g.input("x", 2**24)
+    inner = g.graph(x=g.repeat(g.flip, vector(), times=100))
+    assert g.graph(z=g.repeat(inner, vector(), times=100)).repetitions == 10_000
+    for step in (inner, lambda x: g.call(inner, x), lambda x: g.residual(inner, x)):
+        with pytest.raises(ValueError, match="'times': expected at most 10000 .*got 101 times 100"):
+            g.repeat(step, vector(), times=101)
+
+
 CALLS: dict[str, tuple[dict[str, torch.Tensor | None], str]] = {
     "missing condition": ({"x": torch.zeros(2, 8)}, "condition: expected a tensor of shape \\(B × 5\\), got none"),
     "wrong channels": ({"x": torch.zeros(2, 7), "condition": torch.zeros(2, 5)}, "x: .*B × 8.*got \\(2, 7\\)"),
@@ -177,6 +215,70 @@ def test_a_built_graph_names_the_argument(case: str) -> None:
     arguments, message = CALLS[case]
     with pytest.raises(ValueError, match=message):
         translator().build().eval()(**arguments)
+
+
+def two_outputs() -> g.Graph:
+    """Inverted from ``z`` and ``early``."""
+    z, early = g.split(g.actnorm(vector()))
+    return g.graph(z=g.flip(z), early=early)
+
+
+def beside() -> g.Graph:
+    """No log-det: an actnorm beside a network."""
+    return g.graph(z=g.actnorm(g.input("x", 4)), w=g.mlp(g.input("c", 3), out=2))
+
+
+def labelled() -> g.Graph:
+    """A coupling conditioned on a class, whose embedding stands in a graph inside."""
+    label = g.input("label", ())
+    e = g.call(g.graph(e=g.embedding(label, 10, 3)), label)
+    return g.graph(z=g.affine_coupling(g.input("x", 4), condition=e, net=NET))
+
+
+X, C, Z, META = torch.zeros(3, 4), torch.zeros(3, 3), torch.zeros(3, 2), torch.device("meta")
+EMBEDDED = translator(4, 3)
+
+MISFITS: dict[str, tuple[Callable[[], g.Graph], str, dict[str, torch.Tensor], str]] = {
+    "batch of an output": (two_outputs, "inverse", {"z": Z, "early": Z[:1]}, "early: .*batch of 3, like z's, got 1"),
+    "type of an output": (two_outputs, "inverse", {"z": Z, "early": Z.long()}, "early: .*floating-point.*int64"),
+    "device of an output": (two_outputs, "inverse", {"z": Z, "early": Z.to(META)}, "early: .*cpu, got one on meta"),
+    "type of a condition": (lambda: EMBEDDED, "forward", {"x": X, "condition": C.int()}, "condition: .*point.*int32"),
+    "truth values": (lambda: EMBEDDED, "forward", {"x": X, "condition": C.bool()}, "condition: .*got torch.bool"),
+    "complex": (lambda: EMBEDDED, "forward", {"x": X, "condition": C.cfloat()}, "condition: .*got torch.complex64"),
+    "device of a condition": (
+        lambda: EMBEDDED, "forward", {"x": X, "condition": C.to(META)}, "condition: .*device cpu, got one on meta",
+    ),
+    "device of everything": (lambda: EMBEDDED, "forward", {"x": X.to(META), "condition": C.to(META)}, "x: .*module's"),
+    "batch of a condition": (beside, "forward", {"x": X, "c": C[:2]}, "c: .*batch of 3, like x's, got 2"),
+    "class indices": (labelled, "forward", {"x": X, "label": torch.zeros(3)}, "label: .*class indices.*float32"),
+    "short class indices": (labelled, "forward", {"x": X, "label": torch.zeros(3).char()}, "label: .*indices.*int8"),
+    "batch of class indices": (labelled, "forward", {"x": X, "label": torch.tensor([1])}, "label: .*batch of 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_arguments_of_one_type_device_and_batch(case: str) -> None:
+    make, method, arguments, message = MISFITS[case]
+    with pytest.raises(ValueError, match=message):
+        getattr(make().build().eval(), method)(**arguments)
+
+
+def test_one_number_a_sample_may_be_an_integer_or_not() -> None:
+    net = g.graph(y=g.broadcast(g.reshape(g.input("t", ()), [1]), g.input("image", (2, 4, 4)))).build()
+    for t in (torch.zeros(3), torch.zeros(3).long()):
+        assert net(t=t, image=torch.zeros(3, 2, 4, 4)).shape == (3, 1, 4, 4)
+    with pytest.raises(ValueError, match="t: expected a floating-point tensor, got torch.bool"):
+        net(t=torch.zeros(3).bool(), image=torch.zeros(3, 2, 4, 4))
+
+
+@pytest.mark.parametrize("make", [beside, lambda: g.graph(w=g.mlp(g.input("c", 3), out=2))])
+def test_values_that_are_not_finite_are_not_loaded(make: Callable[[], g.Graph]) -> None:
+    net = make().build()
+    assert not isinstance(net, g.GraphBijection)
+    state = net.state_dict()
+    state["mlp.main.0.weight"] = state["mlp.main.0.weight"].clone().fill_(torch.nan)
+    with pytest.raises(ValueError, match="'mlp.main.0.weight': expected finite values"):
+        make().build().load_state_dict(state)
 
 
 def test_positions_are_counted() -> None:
@@ -208,9 +310,35 @@ def test_no_inverse_names_the_first_node_in_the_way() -> None:
             graph.build().inverse()
 
 
-def test_names_that_a_module_needs_are_refused_at_build() -> None:
-    with pytest.raises(ValueError, match="node 'forward'.*rename"):
-        g.graph(z=g.flip(vector(), name="forward")).build()
+@pytest.mark.parametrize("name", ["self", "__class__", "__init__", "__"])
+def test_names_that_no_call_can_pass_are_refused(name: str) -> None:
+    makers = (g.input, lambda n, _: g.flip(vector(), name=n), lambda n, _: g.graph(**{n: g.flip(vector())}))
+    for make in makers:
+        with pytest.raises(ValueError, match=f"'{name}' has a meaning of its own"):
+            make(name, 4)
+
+
+@pytest.mark.parametrize("name", ["forward", "inverse", "graph", "training", "channels", "state_dict", "_modules"])
+def test_names_that_a_module_needs_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"node '{name}'.*rename"):
+        g.graph(z=g.flip(vector(), name=name))
+
+
+def test_a_long_chain_with_no_inverse_says_why() -> None:
+    x = vector()
+    for _ in range(1100):
+        x = g.flip(x)
+    graph = g.graph(z=g.linear(x, 4, name="last"))
+    assert graph.paths.obstacle == "node 'last' (linear) is not invertible"
+    x, _ = g.split(x)
+    assert g.graph(z=x).paths.obstacle == "nothing reads 'split.1' and it is no output, so what it holds is lost"
+
+
+def test_names_that_clash_in_a_call_are_refused_at_build() -> None:
+    with pytest.raises(ValueError, match="input 'condition'.*rename"):
+        g.graph(z=g.flip(g.input("condition", 4))).build()
+    with pytest.raises(ValueError, match="output 'condition'.*rename"):
+        g.graph(condition=g.flip(vector())).build()
     c = g.input("c", 2)
     with pytest.raises(ValueError, match="output 'c'.*rename"):
         g.graph(c=g.affine_coupling(vector(), condition=c, net=NET)).build()
