@@ -39,8 +39,8 @@ struct LogDet {
 };
 
 // x' = x * exp(l(u)) + t on channels [begin, begin + count), the others unchanged; y[:, j] = x'[:, permutation[j]].
-// inverse: from y (in `x`) to x (in `y`). scale.data is null for the additive coupling. y.data may equal x.data if there
-// is no permutation.
+// inverse: from y (in `x`) to x (in `y`). scale.data is null for the additive coupling. y.data may equal x.data if
+// there is no permutation.
 struct Coupling {
   Shape shape;
   DType dtype;

@@ -12,8 +12,8 @@
 #include "cpu/dispatch.h"
 #include "operators/operators.h"
 
-// Python tensors <-> stable tensors, through shims that torch has since 2.14; the module is built for 2.10 and up, so they
-// are looked up at run time.
+// Python tensors <-> stable tensors, through shims that torch has since 2.14; the module is built for 2.10 and up, so
+// they are looked up at run time.
 namespace pybind11::detail {
 
 template <>

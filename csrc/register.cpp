@@ -18,16 +18,19 @@
 STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
   m.def("affine_coupling(Tensor x, Tensor params, Tensor? shift, " FLOWKIT_COUPLING ") -> (Tensor, Tensor)");
   m.def("affine_coupling_out(Tensor x, Tensor params, Tensor? shift, " FLOWKIT_COUPLING ", " FLOWKIT_OUT);
-  m.def("affine_coupling_backward(Tensor grad_y, Tensor grad_logdet, Tensor y, Tensor params, Tensor? shift, "
-        FLOWKIT_COUPLING ") -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "affine_coupling_backward(Tensor grad_y, Tensor grad_logdet, Tensor y, Tensor params, Tensor? shift, " FLOWKIT_COUPLING
+      ") -> (Tensor, Tensor, Tensor)");
   m.def("additive_coupling(Tensor x, Tensor shift, Tensor? permutation, int begin, bool inverse) -> (Tensor, Tensor)");
   m.def("additive_coupling_out(Tensor x, Tensor shift, Tensor? permutation, int begin, bool inverse, " FLOWKIT_OUT);
-  m.def("additive_coupling_backward(Tensor grad_y, Tensor grad_logdet, Tensor y, Tensor shift, Tensor? permutation, "
-        "int begin, bool inverse) -> (Tensor, Tensor)");
+  m.def(
+      "additive_coupling_backward(Tensor grad_y, Tensor grad_logdet, Tensor y, Tensor shift, Tensor? permutation, "
+      "int begin, bool inverse) -> (Tensor, Tensor)");
   m.def("actnorm(Tensor x, Tensor scale, Tensor shift, bool log_scale, bool inverse) -> (Tensor, Tensor)");
   m.def("actnorm_out(Tensor x, Tensor scale, Tensor shift, bool log_scale, bool inverse, " FLOWKIT_OUT);
-  m.def("actnorm_backward(Tensor grad_y, Tensor grad_logdet, Tensor y, Tensor scale, Tensor shift, bool log_scale, "
-        "bool inverse) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "actnorm_backward(Tensor grad_y, Tensor grad_logdet, Tensor y, Tensor scale, Tensor shift, bool log_scale, "
+      "bool inverse) -> (Tensor, Tensor, Tensor)");
   m.def("leaky_relu(Tensor x, float slope, bool inverse) -> (Tensor, Tensor)");
   m.def("leaky_relu_out(Tensor x, float slope, bool inverse, " FLOWKIT_OUT);
   m.def("leaky_relu_backward(Tensor grad_y, Tensor grad_logdet, Tensor y, float slope, bool inverse) -> Tensor");

@@ -24,7 +24,8 @@ struct Affine {
   }
 };
 
-// With channels inside, dense rows are joined until they are worth a loop: `group` pixels, the samples one after the other.
+// With channels inside, dense rows are joined until they are worth a loop: `group` pixels, the samples one after the
+// other.
 struct Rows {
   bool pixels;           // rows are pixels with channels inside, not channels with pixels inside
   int64_t count, group;  // rows; pixels in one
@@ -37,7 +38,7 @@ struct Rows {
     bool dense = pixels;
     for (const View* v : views)
       dense = dense && v->channel == 1 && (shape.pixels == 1 || v->pixel == channels) &&
-          (shape.batch == 1 || v->batch == channels * shape.pixels);
+              (shape.batch == 1 || v->batch == channels * shape.pixels);
     if (dense) {
       shape = {1, channels, shape.batch * shape.pixels, true};
       group = std::clamp<int64_t>(block / channels, 1, shape.pixels);
@@ -112,8 +113,7 @@ void apply_backward(const ActNormBackward& n) {
   const Affine<C> affine(n);
   const Rows rows(n, {&n.grad_y, &n.y, &n.grad_x});
   std::vector<C> offsets(channels);
-  for (int64_t c = 0; c < channels; ++c)
-    offsets[c] = math::actnorm_offset(get<C>(n.shift)[c], n.log_scale, n.inverse);
+  for (int64_t c = 0; c < channels; ++c) offsets[c] = math::actnorm_offset(get<C>(n.shift)[c], n.log_scale, n.inverse);
   const std::vector<C> a = rows.along(affine.a), offset = rows.along(offsets);
   const int64_t gs = rows.stride(n.grad_y), ys = rows.stride(n.y), xs = rows.stride(n.grad_x);
   const int64_t total = rows.shape.batch * rows.count;
@@ -178,8 +178,8 @@ void apply_backward(const ActNormBackward& n) {
   for (int64_t unit = 0; unit < units; ++unit)
     for (int64_t c = 0; c < 2 * channels; ++c) sums[c] += partial[unit * 2 * channels + c];
   for (int64_t c = 0; c < channels; ++c) {
-    const math::ActNormGrad<double> g(
-        get<C>(n.scale)[c], sums[c], sums[channels + c], grad_l * n.shape.pixels, n.log_scale, n.inverse);
+    const math::ActNormGrad<double> g(get<C>(n.scale)[c], sums[c], sums[channels + c], grad_l * n.shape.pixels,
+                                      n.log_scale, n.inverse);
     static_cast<C*>(n.grad_scale.data)[c] = static_cast<C>(g.scale);
     static_cast<C*>(n.grad_shift.data)[c] = static_cast<C>(g.shift);
   }

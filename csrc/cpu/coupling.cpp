@@ -33,8 +33,8 @@ class Kernel {
       if (k < c_.begin || k >= end_)
         copy(x, a.x.pixel, c_.shape.pixels, y, a.y.pixel);
       else
-        logdet += run(x, a.x.pixel, at<T>(c_.scale, b, k - c_.begin), c_.scale.pixel,
-                      at<T>(c_.shift, b, k - c_.begin), c_.shift.pixel, y, a.y.pixel, c_.shape.pixels);
+        logdet += run(x, a.x.pixel, at<T>(c_.scale, b, k - c_.begin), c_.scale.pixel, at<T>(c_.shift, b, k - c_.begin),
+                      c_.shift.pixel, y, a.y.pixel, c_.shape.pixels);
     }
     return logdet;
   }
@@ -49,9 +49,10 @@ class Kernel {
             parameter(a.shift, group)};
   }
 
-  // Pixels [first, last) of sample b. Returns the log-det, or adds it up for each pixel into per_pixel, if that is given.
-  double forward_pixels(
-      const CouplingForward& a, const Forward& v, int64_t b, int64_t first, int64_t last, C* per_pixel) const {
+  // Pixels [first, last) of sample b. Returns the log-det, or adds it up for each pixel into per_pixel, if that is
+  // given.
+  double forward_pixels(const CouplingForward& a, const Forward& v, int64_t b, int64_t first, int64_t last,
+                        C* per_pixel) const {
     double logdet = 0;
     alignas(64) C xs[block], us[block], ts[block], sums[block];
     if (rows_in_place({&a.x, &a.y, &c_.scale, &c_.shift})) {
@@ -59,9 +60,9 @@ class Kernel {
         const int64_t step = per_pixel ? 1 : last - first;
         for (int64_t p = first; p < last; p += step) {
           const RowsOf<const C> x = rows<const C>(a.x, b, c_.begin, p);
-          const double sum = forward_rows<C>(
-              fn_, x, c_.scale.data ? rows<const C>(c_.scale, b, 0, p) : x, rows<const C>(c_.shift, b, 0, p),
-              rows<C>(a.y, b, c_.begin, p), step, c_.count, sums);
+          const double sum =
+              forward_rows<C>(fn_, x, c_.scale.data ? rows<const C>(c_.scale, b, 0, p) : x,
+                              rows<const C>(c_.shift, b, 0, p), rows<C>(a.y, b, c_.begin, p), step, c_.count, sums);
           if (per_pixel) per_pixel[p] += static_cast<C>(sum);
           logdet += sum;
         }
@@ -98,8 +99,8 @@ class Kernel {
   };
 
   Backward pixels(const CouplingBackward& a) const {
-    return {moved(a.grad_y, !a.inverse, group_), moved(a.y, !a.inverse, group_), parameter(a.scale, group_),
-            parameter(a.shift, group_), moved(a.grad_x, a.inverse, group_), parameter(a.grad_scale, group_),
+    return {moved(a.grad_y, !a.inverse, group_), moved(a.y, !a.inverse, group_),     parameter(a.scale, group_),
+            parameter(a.shift, group_),          moved(a.grad_x, a.inverse, group_), parameter(a.grad_scale, group_),
             parameter(a.grad_shift, group_)};
   }
 
@@ -114,12 +115,12 @@ class Kernel {
         const int64_t count = step ? 1 : last - first;
         for (int64_t p = first; p < last; p += count) {
           std::fill(repeated, repeated + c_.count, grad_logdet[p * step]);
-          backward_rows<C>(fn_, repeated,
-                           {rows<const C>(a.grad_y, b, c_.begin, p), rows<const C>(a.y, b, c_.begin, p),
-                            rows<const C>(c_.scale, b, 0, p), rows<const C>(c_.shift, b, 0, p),
-                            rows<C>(a.grad_x, b, c_.begin, p), rows<C>(a.grad_scale, b, 0, p),
-                            rows<C>(a.grad_shift, b, 0, p)},
-                           count, c_.count);
+          backward_rows<C>(
+              fn_, repeated,
+              {rows<const C>(a.grad_y, b, c_.begin, p), rows<const C>(a.y, b, c_.begin, p),
+               rows<const C>(c_.scale, b, 0, p), rows<const C>(c_.shift, b, 0, p), rows<C>(a.grad_x, b, c_.begin, p),
+               rows<C>(a.grad_scale, b, 0, p), rows<C>(a.grad_shift, b, 0, p)},
+              count, c_.count);
         }
       }
       return;
@@ -145,7 +146,8 @@ class Kernel {
   // Output channel j shows input channel source(j) in the forward direction, the other way round in the inverse.
   int64_t source(int64_t j) const { return permutation_ ? permutation_[j] : j; }
 
-  // The transformed channels of a view from before (or after) the permutation, and those of a parameter; group 0: no table.
+  // The transformed channels of a view from before (or after) the permutation, and those of a parameter; group 0: no
+  // table.
   Pixels<T> moved(const View& v, bool after, int64_t group) const {
     return {v, after && permutation_ ? after_.data() : nullptr, c_.begin, c_.count, group};
   }
@@ -179,7 +181,8 @@ class Kernel {
       for (const auto& [k, stop] : others) to.copy(from, b, p, k, stop);
   }
 
-  double run(const T* x, int64_t xs, const T* u, int64_t us, const T* t, int64_t ts, T* y, int64_t ys, int64_t n) const {
+  double run(const T* x, int64_t xs, const T* u, int64_t us, const T* t, int64_t ts, T* y, int64_t ys,
+             int64_t n) const {
     double logdet = 0;
     Input<T> x_in, u_in, t_in;
     Output<T> y_out;
@@ -216,7 +219,11 @@ class Kernel {
       const C* ui = affine ? u_in.get(u + i * us, us, m) : gi;
       const C* ti = affine ? t_in.get(t + i * ts, ts, m) : gi;
       backward_rows<C>(fn_, repeated,
-                       {{gi, 0}, {yi, 0}, {ui, 0}, {ti, 0}, {x_out.get(grad_x + i * xs, xs), 0},
+                       {{gi, 0},
+                        {yi, 0},
+                        {ui, 0},
+                        {ti, 0},
+                        {x_out.get(grad_x + i * xs, xs), 0},
                         {affine ? u_out.get(grad_u + i * gus, gus) : unused, 0},
                         {t_out.get(grad_t + i * gts, gts), 0}},
                        1, m);
@@ -234,8 +241,8 @@ class Kernel {
   std::vector<int64_t> after_;  // the inverse permutation
 };
 
-// Small images without a permutation are one long row of channels a sample, and samples of one row each are to the loops
-// what pixels are: rows of channels. `vectors` tells whether pixels stand for samples.
+// Small images without a permutation are one long row of channels a sample, and samples of one row each are to the
+// loops what pixels are: rows of channels. `vectors` tells whether pixels stand for samples.
 template <class Arguments>
 struct Reshaped {
   Arguments a;
@@ -245,8 +252,8 @@ struct Reshaped {
            std::initializer_list<View Arguments::*> params)
       : a(given) {
     const int64_t pixels = a.shape.pixels;
-    bool dense = !a.shape.channels_last && !a.permutation.data && pixels < 256 &&
-        a.shape.channels * pixels <= 4 * unit_elements;
+    bool dense =
+        !a.shape.channels_last && !a.permutation.data && pixels < 256 && a.shape.channels * pixels <= 4 * unit_elements;
     const auto for_views = [&](const auto& f) {
       for (const auto v : images) f(a.*v);
       for (const auto v : params) f(a.*v);
@@ -320,8 +327,8 @@ void coupling(const CouplingForward& given) {
 
 void coupling_backward(const CouplingBackward& given) {
   using A = CouplingBackward;
-  const Reshaped<A> reshaped(
-      given, {&A::grad_y, &A::y, &A::grad_x}, {&A::scale, &A::shift, &A::grad_scale, &A::grad_shift});
+  const Reshaped<A> reshaped(given, {&A::grad_y, &A::y, &A::grad_x},
+                             {&A::scale, &A::shift, &A::grad_scale, &A::grad_shift});
   const A& a = reshaped.a;
   dispatch_coupling(a, [&](auto value, auto fn) {
     using T = decltype(value);

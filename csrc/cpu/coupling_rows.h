@@ -26,9 +26,9 @@ struct RowsOf {
 // The arithmetic; y may be x. Leaves in `sums` the log-derivatives, added up over rows for each place in a row (modulo
 // block), and returns their sum.
 template <class C, class Fn>
-__attribute__((noinline, noclone)) double forward_rows(
-    const Fn& element, RowsOf<const C> x, RowsOf<const C> u, RowsOf<const C> t, RowsOf<C> y, int64_t rows, int64_t n,
-    C* sums) {
+__attribute__((noinline, noclone)) double forward_rows(const Fn& element, RowsOf<const C> x, RowsOf<const C> u,
+                                                       RowsOf<const C> t, RowsOf<C> y, int64_t rows, int64_t n,
+                                                       C* sums) {
   const Fn fn = element;
   std::fill(sums, sums + std::min(block, n), C(0));
   for (int64_t r = 0; r < rows; ++r) {
@@ -51,8 +51,8 @@ struct GradRows {
 
 // grad_logdet: one for each place in a row.
 template <class C, class Fn>
-__attribute__((noinline, noclone)) void backward_rows(
-    const Fn& element, const C* grad_logdet, const GradRows<C>& v, int64_t rows, int64_t n) {
+__attribute__((noinline, noclone)) void backward_rows(const Fn& element, const C* grad_logdet, const GradRows<C>& v,
+                                                      int64_t rows, int64_t n) {
   const Fn fn = element;
   for (int64_t r = 0; r < rows; ++r) {
     const C *grad = v.grad.row(r), *y = v.y.row(r), *u = v.u.row(r), *t = v.t.row(r);

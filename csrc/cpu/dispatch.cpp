@@ -5,15 +5,15 @@
 #define FLOWKIT_ISA generic
 #include "simd.h"
 
-#define FLOWKIT_DECLARE(isa)                           \
-  namespace flowkit::cpu::isa {                        \
-  void coupling(const CouplingForward&);               \
-  void coupling_backward(const CouplingBackward&);     \
-  void actnorm(const ActNormForward&);                 \
-  void actnorm_backward(const ActNormBackward&);       \
-  void leaky_relu(const LeakyReluForward&);            \
-  void leaky_relu_backward(const LeakyReluBackward&);  \
-  void permute(const Permute&);                        \
+#define FLOWKIT_DECLARE(isa)                          \
+  namespace flowkit::cpu::isa {                       \
+  void coupling(const CouplingForward&);              \
+  void coupling_backward(const CouplingBackward&);    \
+  void actnorm(const ActNormForward&);                \
+  void actnorm_backward(const ActNormBackward&);      \
+  void leaky_relu(const LeakyReluForward&);           \
+  void leaky_relu_backward(const LeakyReluBackward&); \
+  void permute(const Permute&);                       \
   }
 
 FLOWKIT_DECLARE(generic)
@@ -28,8 +28,8 @@ Capability capability() {
 #ifdef FLOWKIT_X86
   static const Capability found = [] {
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
       return Capability::avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
       return Capability::avx2;

@@ -6,9 +6,9 @@
 namespace flowkit::cpu::FLOWKIT_ISA {
 namespace {
 
-// Channels [first, first + count) of a view with channels inside, numbered as before the permutation; `index` tells where
-// each lies, null: in its place. They move to and from dense blocks of up to `group` pixels, through a table of offsets
-// where a row is too short for a loop of its own.
+// Channels [first, first + count) of a view with channels inside, numbered as before the permutation; `index` tells
+// where each lies, null: in its place. They move to and from dense blocks of up to `group` pixels, through a table of
+// offsets where a row is too short for a loop of its own.
 template <class T>
 class Pixels {
   using C = Compute<T>;
@@ -21,7 +21,8 @@ class Pixels {
     offsets_.resize(group * count);
     for (int64_t g = 0; g < group; ++g)
       for (int64_t k = 0; k < count; ++k)
-        offsets_[g * count + k] = static_cast<int32_t>(g * v.pixel + (index ? index[first + k] : (first + k) * v.channel));
+        offsets_[g * count + k] =
+            static_cast<int32_t>(g * v.pixel + (index ? index[first + k] : (first + k) * v.channel));
   }
 
   // Channels [k, k + count) of the range, pixels [p, p + group) of sample b; all channels if there is a table.

@@ -63,8 +63,8 @@ void store(const Compute<T>* from, int64_t n, T* to, int64_t stride) {
       auto* p = reinterpret_cast<uint16_t*>(to);
       int64_t i = 0;
       for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128(
-            reinterpret_cast<__m128i*>(p + i), _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
       for (; i < n; ++i) to[i] = static_cast<Half>(from[i]);
       return;
     }
@@ -170,8 +170,11 @@ template <class C>
 class PartialSums {
  public:
   PartialSums(const LogDet& logdet, const Shape& shape)
-      : sum_(static_cast<C*>(logdet.sum.data)), partial_(static_cast<C*>(logdet.partial.data)),
-        accumulate_(logdet.accumulate), batch_(shape.batch), per_sample_(Units(shape).per_sample) {}
+      : sum_(static_cast<C*>(logdet.sum.data)),
+        partial_(static_cast<C*>(logdet.partial.data)),
+        accumulate_(logdet.accumulate),
+        batch_(shape.batch),
+        per_sample_(Units(shape).per_sample) {}
 
   void put(int64_t sample, int64_t unit, double value) const {
     if (partial_)

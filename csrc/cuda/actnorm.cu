@@ -1,4 +1,5 @@
-// Actnorm: one scale and shift a channel; its backward sums gradients over batch and pixels, in two steps of fixed order.
+// Actnorm: one scale and shift a channel; its backward sums gradients over batch and pixels, in two steps of fixed
+// order.
 #include "../math/actnorm.h"
 
 #include <initializer_list>
@@ -58,7 +59,8 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
-// All samples have the same log-det. Each block sums the channels again, which is cheaper than to wait for one that did.
+// All samples have the same log-det. Each block sums the channels again, which is cheaper than to wait for one that
+// did.
 template <class T>
 __global__ void __launch_bounds__(block_threads)
     actnorm_logdet_kernel(ActNormParams<T> params, int64_t channels, T pixels, device_ptr<T> logdet, int64_t samples,
@@ -70,7 +72,8 @@ __global__ void __launch_bounds__(block_threads)
   if (threadIdx.x == 0) total[0] = sum * pixels;
   __syncthreads();
   const T value = total[0];
-  for (int64_t b = int64_t(blockIdx.x) * block_threads + threadIdx.x; b < samples; b += int64_t(gridDim.x) * block_threads)
+  for (int64_t b = int64_t(blockIdx.x) * block_threads + threadIdx.x; b < samples;
+       b += int64_t(gridDim.x) * block_threads)
     logdet[b] = accumulate ? logdet[b] + value : value;
 }
 
@@ -88,7 +91,8 @@ struct ChannelSums {
 template <class S, int N>
 __global__ void __launch_bounds__(block_threads)
     actnorm_backward_rows(ActNormParams<Compute<S>> params, Divider pixels, int64_t positions, int64_t per_chunk,
-                          Strided<const S> grad_y, Strided<const S> y, Strided<S> grad_x, ChannelSums<Compute<S>> sums) {
+                          Strided<const S> grad_y, Strided<const S> y, Strided<S> grad_x,
+                          ChannelSums<Compute<S>> sums) {
   using T = Compute<S>;
   const int64_t chunk = blockIdx.x % sums.chunks, c = blockIdx.x / sums.chunks;
   const int64_t end = (chunk + 1) * per_chunk < positions ? (chunk + 1) * per_chunk : positions;
@@ -117,8 +121,9 @@ __global__ void __launch_bounds__(block_threads)
 // Channels are the fast index: a block takes `columns` packs of channels in each of block_threads / columns positions.
 template <class S, int N>
 __global__ void __launch_bounds__(block_threads)
-    actnorm_backward_columns(ActNormParams<Compute<S>> params, Divider pixels, int64_t positions, int64_t per_chunk, int columns,
-                             Strided<const S> grad_y, Strided<const S> y, Strided<S> grad_x, ChannelSums<Compute<S>> sums) {
+    actnorm_backward_columns(ActNormParams<Compute<S>> params, Divider pixels, int64_t positions, int64_t per_chunk,
+                             int columns, Strided<const S> grad_y, Strided<const S> y, Strided<S> grad_x,
+                             ChannelSums<Compute<S>> sums) {
   using T = Compute<S>;
   FLOWKIT_SHARED(T, tile, block_threads * N * 2);
   const int64_t chunk = blockIdx.x % sums.chunks;
@@ -183,15 +188,16 @@ __global__ void __launch_bounds__(block_threads)
   sum_g = group_sum(sum_g, block_threads);
   sum_gy = group_sum(sum_gy, block_threads);
   if (threadIdx.x != 0) return;
-  const math::ActNormGrad<T> grad(params.scale[c], sum_g, sum_gy, pixels * grad_logdet_sum[0],
-                                  params.log_scale, params.inverse);
+  const math::ActNormGrad<T> grad(params.scale[c], sum_g, sum_gy, pixels * grad_logdet_sum[0], params.log_scale,
+                                  params.inverse);
   grad_scale[c] = grad.scale;
   grad_shift[c] = grad.shift;
 }
 
 // One block: sum[0] = the sum of all values.
 template <class T>
-__global__ void __launch_bounds__(block_threads) sum_vector(device_ptr<const T> values, int64_t count, device_ptr<T> sum) {
+__global__ void __launch_bounds__(block_threads)
+    sum_vector(device_ptr<const T> values, int64_t count, device_ptr<T> sum) {
   T total = 0;
   for (int64_t i = threadIdx.x; i < count; i += block_threads) total += values[i];
   total = group_sum(total, block_threads);
@@ -200,8 +206,8 @@ __global__ void __launch_bounds__(block_threads) sum_vector(device_ptr<const T> 
 
 template <class T>
 ActNormParams<T> params_of(const ActNorm& f) {
-  return {view(static_cast<const T*>(f.scale.data), f.scale.extent), view(static_cast<const T*>(f.shift.data), f.shift.extent),
-          f.log_scale, f.inverse};
+  return {view(static_cast<const T*>(f.scale.data), f.scale.extent),
+          view(static_cast<const T*>(f.shift.data), f.shift.extent), f.log_scale, f.inverse};
 }
 
 template <class S>
@@ -223,8 +229,8 @@ void launch_forward(const ActNormForward& f, Stream stream) {
   const auto logdet = view(static_cast<T*>(f.logdet.sum.data), f.logdet.sum.extent);
   const int64_t blocks = ceil_div(f.shape.batch, 4 * block_threads);
   const T pixels = static_cast<T>(f.shape.pixels);
-  FLOWKIT_LAUNCH((actnorm_logdet_kernel<T>), static_cast<unsigned>(blocks), block_threads, 0, stream, params, f.shape.channels,
-                 pixels, logdet, f.shape.batch, f.logdet.accumulate);
+  FLOWKIT_LAUNCH((actnorm_logdet_kernel<T>), static_cast<unsigned>(blocks), block_threads, 0, stream, params,
+                 f.shape.channels, pixels, logdet, f.shape.batch, f.logdet.accumulate);
 }
 
 template <class S, int N>
@@ -243,19 +249,19 @@ void launch_backward(const ActNormBackward& f, Stream stream) {
     int columns = 1;
     while (columns < warp_lanes && columns < packs) columns *= 2;
     const auto blocks = static_cast<unsigned>(ceil_div(packs, columns) * sums.chunks);
-    FLOWKIT_LAUNCH((actnorm_backward_columns<S, N>), blocks, block_threads, 0, stream, params, pixels, positions, per_chunk,
-                   columns, grad_y, y, grad_x, sums);
+    FLOWKIT_LAUNCH((actnorm_backward_columns<S, N>), blocks, block_threads, 0, stream, params, pixels, positions,
+                   per_chunk, columns, grad_y, y, grad_x, sums);
   } else {
     const auto blocks = static_cast<unsigned>(f.shape.channels * sums.chunks);
-    FLOWKIT_LAUNCH((actnorm_backward_rows<S, N>), blocks, block_threads, 0, stream, params, pixels, positions, per_chunk, grad_y,
-                   y, grad_x, sums);
+    FLOWKIT_LAUNCH((actnorm_backward_rows<S, N>), blocks, block_threads, 0, stream, params, pixels, positions,
+                   per_chunk, grad_y, y, grad_x, sums);
   }
   const auto grad_logdet = view(static_cast<const T*>(f.grad_logdet.data), f.grad_logdet.extent);
   FLOWKIT_LAUNCH((sum_vector<T>), 1, block_threads, 0, stream, grad_logdet, f.shape.batch, logdet_sum);
   const auto grad_scale = view(static_cast<T*>(f.grad_scale.data), f.grad_scale.extent);
   const auto grad_shift = view(static_cast<T*>(f.grad_shift.data), f.grad_shift.extent);
-  FLOWKIT_LAUNCH((actnorm_param_grads<T>), static_cast<unsigned>(f.shape.channels), block_threads, 0, stream, params, sums,
-                 logdet_sum, static_cast<T>(f.shape.pixels), grad_scale, grad_shift);
+  FLOWKIT_LAUNCH((actnorm_param_grads<T>), static_cast<unsigned>(f.shape.channels), block_threads, 0, stream, params,
+                 sums, logdet_sum, static_cast<T>(f.shape.pixels), grad_scale, grad_shift);
 }
 
 }  // namespace

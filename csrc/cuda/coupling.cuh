@@ -1,4 +1,5 @@
-// Kernels of the affine and additive couplings: one pass for split, transform, untouched channels, permutation, log-det.
+// Kernels of the affine and additive couplings: one pass for split, transform, untouched channels, permutation,
+// log-det.
 #pragma once
 
 #include <initializer_list>
@@ -50,7 +51,8 @@ __global__ void __launch_bounds__(block_threads)
       if constexpr (reads_scale<Math>) u = load<N, S>(params.scale.data, params.scale.at(b, c - params.begin, p));
       const Pack<T, N> t = load<N, S>(params.shift.data, params.shift.at(b, c - params.begin, p));
 #pragma unroll
-      for (int k = 0; k < N; ++k) values.values[k] = formula.forward(values.values[k], u.values[k], t.values[k], logdet);
+      for (int k = 0; k < N; ++k)
+        values.values[k] = formula.forward(values.values[k], u.values[k], t.values[k], logdet);
     }
     store<S, N>(y.data, y.at(b, inverts<Math> ? c : walked, p), values);
   }
@@ -59,9 +61,9 @@ __global__ void __launch_bounds__(block_threads)
 
 template <class Math, class S, int N>
 __global__ void __launch_bounds__(block_threads)
-    coupling_backward_kernel(Math formula, Walk walk, CouplingViews<S> params, Strided<const S> grad_y, Strided<const S> y,
-                             readonly_ptr<Compute<S>> grad_logdet, Strided<S> grad_x, Strided<S> grad_scale,
-                             Strided<S> grad_shift) {
+    coupling_backward_kernel(Math formula, Walk walk, CouplingViews<S> params, Strided<const S> grad_y,
+                             Strided<const S> y, readonly_ptr<Compute<S>> grad_logdet, Strided<S> grad_x,
+                             Strided<S> grad_scale, Strided<S> grad_shift) {
   using T = Compute<S>;
   const Task task = walk.task();
   const int64_t b = task.sample;
@@ -107,14 +109,10 @@ void with_formula(const Coupling& c, Run run) {
   const T bound = static_cast<T>(c.bound), gain = static_cast<T>(c.gain);
   if (c.scale.data == nullptr) return run(math::Additive<T, inverse>{});
   switch (c.clamp) {
-    case Clamp::none:
-      return run(math::Affine<T, Clamp::none, inverse>{{bound, gain}});
-    case Clamp::tanh:
-      return run(math::Affine<T, Clamp::tanh, inverse>{{bound, gain}});
-    case Clamp::atan:
-      return run(math::Affine<T, Clamp::atan, inverse>{{bound, gain}});
-    case Clamp::sigmoid:
-      return run(math::Affine<T, Clamp::sigmoid, inverse>{{bound, gain}});
+    case Clamp::none: return run(math::Affine<T, Clamp::none, inverse>{{bound, gain}});
+    case Clamp::tanh: return run(math::Affine<T, Clamp::tanh, inverse>{{bound, gain}});
+    case Clamp::atan: return run(math::Affine<T, Clamp::atan, inverse>{{bound, gain}});
+    case Clamp::sigmoid: return run(math::Affine<T, Clamp::sigmoid, inverse>{{bound, gain}});
   }
 }
 
@@ -154,9 +152,11 @@ void launch_coupling(const CouplingForward& c, Stream stream) {
     const auto x = strided<const S>(c.x);
     const auto y = strided<S>(c.y);
     if (packs)
-      FLOWKIT_LAUNCH((coupling_kernel<Math, S, n>), walk.blocks(), block_threads, 0, stream, formula, walk, params, x, y, out);
+      FLOWKIT_LAUNCH((coupling_kernel<Math, S, n>), walk.blocks(), block_threads, 0, stream, formula, walk, params, x,
+                     y, out);
     else
-      FLOWKIT_LAUNCH((coupling_kernel<Math, S, 1>), walk.blocks(), block_threads, 0, stream, formula, walk, params, x, y, out);
+      FLOWKIT_LAUNCH((coupling_kernel<Math, S, 1>), walk.blocks(), block_threads, 0, stream, formula, walk, params, x,
+                     y, out);
   });
   finish(out, c.shape.batch, stream);
 }
@@ -172,14 +172,15 @@ void launch_coupling_backward(const CouplingBackward& c, Stream stream) {
     using Math = decltype(formula);
     const auto params = coupling_views<S>(c);
     const auto grad_y = strided<const S>(c.grad_y), y = strided<const S>(c.y);
-    const auto grad_x = strided<S>(c.grad_x), grad_scale = strided<S>(c.grad_scale), grad_shift = strided<S>(c.grad_shift);
+    const auto grad_x = strided<S>(c.grad_x), grad_scale = strided<S>(c.grad_scale),
+               grad_shift = strided<S>(c.grad_shift);
     const auto grad_l = view(static_cast<const T*>(c.grad_logdet.data), c.grad_logdet.extent);
     if (packs)
-      FLOWKIT_LAUNCH((coupling_backward_kernel<Math, S, n>), walk.blocks(), block_threads, 0, stream, formula, walk, params,
-                     grad_y, y, grad_l, grad_x, grad_scale, grad_shift);
+      FLOWKIT_LAUNCH((coupling_backward_kernel<Math, S, n>), walk.blocks(), block_threads, 0, stream, formula, walk,
+                     params, grad_y, y, grad_l, grad_x, grad_scale, grad_shift);
     else
-      FLOWKIT_LAUNCH((coupling_backward_kernel<Math, S, 1>), walk.blocks(), block_threads, 0, stream, formula, walk, params,
-                     grad_y, y, grad_l, grad_x, grad_scale, grad_shift);
+      FLOWKIT_LAUNCH((coupling_backward_kernel<Math, S, 1>), walk.blocks(), block_threads, 0, stream, formula, walk,
+                     params, grad_y, y, grad_l, grad_x, grad_scale, grad_shift);
   });
 }
 

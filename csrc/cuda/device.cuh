@@ -1,7 +1,8 @@
 // The one door of the kernels to their compiler: CUDA's headers under nvcc, the emulation elsewhere.
 //
-// Kernels take `device_ptr<T>` (a view that another argument may alias: an in-place output) and `readonly_ptr<T>` (never
-// written while the kernel runs), made by `view(pointer, extent)` in the launcher. Both are plain pointers under nvcc.
+// Kernels take `device_ptr<T>` (a view that another argument may alias: an in-place output) and `readonly_ptr<T>`
+// (never written while the kernel runs), made by `view(pointer, extent)` in the launcher. Both are plain pointers under
+// nvcc.
 #pragma once
 
 #include <cstdint>
@@ -31,21 +32,22 @@ T* view(T* data, int64_t, const char* = "", int = 0) {
 
 inline void check_launch(const char* kernel) {
   const cudaError_t error = cudaGetLastError();
-  if (error != cudaSuccess) throw std::runtime_error(std::string("kernel ") + kernel + ": " + cudaGetErrorString(error));
+  if (error != cudaSuccess)
+    throw std::runtime_error(std::string("kernel ") + kernel + ": " + cudaGetErrorString(error));
 }
 
 }  // namespace flowkit
 
-#define FLOWKIT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
-  do {                                                                                                   \
-    (kernel)<<<(grid), (block), (shared_bytes), static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__);       \
-    ::flowkit::check_launch(#kernel);                                                                    \
+#define FLOWKIT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                             \
+  do {                                                                                             \
+    (kernel)<<<(grid), (block), (shared_bytes), static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__); \
+    ::flowkit::check_launch(#kernel);                                                              \
   } while (0)
 
 #define FLOWKIT_SHARED(T, name, count) __shared__ T name[count]
 
-#define FLOWKIT_DYNAMIC_SHARED(T, name)                                       \
-  extern __shared__ __align__(16) unsigned char flowkit_dynamic_shared[];     \
+#define FLOWKIT_DYNAMIC_SHARED(T, name)                                   \
+  extern __shared__ __align__(16) unsigned char flowkit_dynamic_shared[]; \
   T* const name = reinterpret_cast<T*>(flowkit_dynamic_shared)
 
 #else

@@ -12,8 +12,8 @@ namespace {
 
 template <class S, int N>
 __global__ void __launch_bounds__(block_threads)
-    leaky_relu_kernel(math::LeakyRelu<Compute<S>> formula, Compute<S> log_slope, Walk walk, Strided<const S> x, Strided<S> y,
-                      LogDetSink<Compute<S>> out) {
+    leaky_relu_kernel(math::LeakyRelu<Compute<S>> formula, Compute<S> log_slope, Walk walk, Strided<const S> x,
+                      Strided<S> y, LogDetSink<Compute<S>> out) {
   const Task task = walk.task();
   int negative = 0;
   for (int64_t e = task.begin + task.lane * N; e < task.end; e += walk.group * N) {
@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(block_threads)
 
 template <class S, int N>
 __global__ void __launch_bounds__(block_threads)
-    leaky_relu_backward_kernel(math::LeakyRelu<Compute<S>> formula, Walk walk, Strided<const S> grad_y, Strided<const S> y,
-                               Strided<S> grad_x) {
+    leaky_relu_backward_kernel(math::LeakyRelu<Compute<S>> formula, Walk walk, Strided<const S> grad_y,
+                               Strided<const S> y, Strided<S> grad_x) {
   const Task task = walk.task();
   for (int64_t e = task.begin + task.lane * N; e < task.end; e += walk.group * N) {
     int64_t c, p;
@@ -83,9 +83,11 @@ void leaky_relu(const LeakyReluForward& f, Stream stream) {
     const auto y = strided<S>(f.y);
     const auto out = sink<T>(f.logdet, walk.chunks);
     if (pack > 1)
-      FLOWKIT_LAUNCH((leaky_relu_kernel<S, n>), walk.blocks(), block_threads, 0, stream, formula, log_slope, walk, x, y, out);
+      FLOWKIT_LAUNCH((leaky_relu_kernel<S, n>), walk.blocks(), block_threads, 0, stream, formula, log_slope, walk, x, y,
+                     out);
     else
-      FLOWKIT_LAUNCH((leaky_relu_kernel<S, 1>), walk.blocks(), block_threads, 0, stream, formula, log_slope, walk, x, y, out);
+      FLOWKIT_LAUNCH((leaky_relu_kernel<S, 1>), walk.blocks(), block_threads, 0, stream, formula, log_slope, walk, x, y,
+                     out);
     finish(out, f.shape.batch, stream);
   });
 }
@@ -102,9 +104,11 @@ void leaky_relu_backward(const LeakyReluBackward& f, Stream stream) {
     const auto grad_y = strided<const S>(f.grad_y), y = strided<const S>(f.y);
     const auto grad_x = strided<S>(f.grad_x);
     if (pack > 1)
-      FLOWKIT_LAUNCH((leaky_relu_backward_kernel<S, n>), walk.blocks(), block_threads, 0, stream, formula, walk, grad_y, y, grad_x);
+      FLOWKIT_LAUNCH((leaky_relu_backward_kernel<S, n>), walk.blocks(), block_threads, 0, stream, formula, walk, grad_y,
+                     y, grad_x);
     else
-      FLOWKIT_LAUNCH((leaky_relu_backward_kernel<S, 1>), walk.blocks(), block_threads, 0, stream, formula, walk, grad_y, y, grad_x);
+      FLOWKIT_LAUNCH((leaky_relu_backward_kernel<S, 1>), walk.blocks(), block_threads, 0, stream, formula, walk, grad_y,
+                     y, grad_x);
   });
 }
 
@@ -120,9 +124,11 @@ void permute(const Permute& f, Stream stream) {
     const auto x = strided<const S>(f.x);
     const auto y = strided<S>(f.y);
     if (pack > 1)
-      FLOWKIT_LAUNCH((permute_kernel<S, n>), walk.blocks(), block_threads, 0, stream, permutation, f.inverse, walk, x, y);
+      FLOWKIT_LAUNCH((permute_kernel<S, n>), walk.blocks(), block_threads, 0, stream, permutation, f.inverse, walk, x,
+                     y);
     else
-      FLOWKIT_LAUNCH((permute_kernel<S, 1>), walk.blocks(), block_threads, 0, stream, permutation, f.inverse, walk, x, y);
+      FLOWKIT_LAUNCH((permute_kernel<S, 1>), walk.blocks(), block_threads, 0, stream, permutation, f.inverse, walk, x,
+                     y);
   };
   // A permutation moves bits: one kernel for each size of element.
   if (f.dtype == DType::float64)

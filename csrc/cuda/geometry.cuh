@@ -1,8 +1,9 @@
-// How threads walk over a tensor (batch, channel, pixel): the walk, strided views, division, sums over groups of threads.
+// How threads walk over a tensor (batch, channel, pixel): the walk, strided views, division, sums over groups of
+// threads.
 //
-// Each sample is a run of elements in memory order (the fast index is the pixel, or the channel if channels are last), cut
-// into chunks. A group of threads walks one chunk; a group is 1 to 32 lanes of a warp or the whole block, so that small
-// samples share a block. Sums over a chunk are trees of fixed shape: the result does not depend on scheduling.
+// Each sample is a run of elements in memory order (the fast index is the pixel, or the channel if channels are last),
+// cut into chunks. A group of threads walks one chunk; a group is 1 to 32 lanes of a warp or the whole block, so that
+// small samples share a block. Sums over a chunk are trees of fixed shape: the result does not depend on scheduling.
 #pragma once
 
 #include "../launch.h"
@@ -68,7 +69,9 @@ struct Walk {
     if (packs > 4 * warp_lanes) group = block_threads;
   }
 
-  static int64_t chunks_of(int64_t elements) { return elements > chunk_elements ? ceil_div(elements, chunk_elements) : 1; }
+  static int64_t chunks_of(int64_t elements) {
+    return elements > chunk_elements ? ceil_div(elements, chunk_elements) : 1;
+  }
 
   unsigned blocks() const { return static_cast<unsigned>(ceil_div(samples * chunks, block_threads / group)); }
 

@@ -80,7 +80,8 @@ void launch(const Linear& f, Stream stream) {
   const auto x = strided<const S>(f.x);
   const auto y = strided<S>(f.y);
   const Divider pixels(f.shape.pixels);
-  const dim3 grid(static_cast<unsigned>(ceil_div(positions, columns)), static_cast<unsigned>(ceil_div(f.shape.channels, outputs)));
+  const dim3 grid(static_cast<unsigned>(ceil_div(positions, columns)),
+                  static_cast<unsigned>(ceil_div(f.shape.channels, outputs)));
   FLOWKIT_LAUNCH((linear_kernel<S, outputs>), grid, block_threads, 0, stream, pixels, positions,
                  static_cast<int>(f.shape.channels), f.shape.channels_last, f.transposed, weight, x, y);
 }

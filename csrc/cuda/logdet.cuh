@@ -1,4 +1,5 @@
-// Where the elementwise kernels leave their log-determinants: sums of chunks, summed over the chunks by a second kernel.
+// Where the elementwise kernels leave their log-determinants: sums of chunks, summed over the chunks by a second
+// kernel.
 #pragma once
 
 #include "geometry.cuh"

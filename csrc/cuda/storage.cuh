@@ -59,14 +59,10 @@ __device__ __forceinline__ void store(device_ptr<S> data, int64_t i, const Pack<
 template <class Run>
 void dispatch(DType dtype, Run run) {
   switch (dtype) {
-    case DType::float32:
-      return run(float{});
-    case DType::float64:
-      return run(double{});
-    case DType::bfloat16:
-      return run(__nv_bfloat16{});
-    case DType::float16:
-      return run(__half{});
+    case DType::float32: return run(float{});
+    case DType::float64: return run(double{});
+    case DType::bfloat16: return run(__nv_bfloat16{});
+    case DType::float16: return run(__half{});
   }
 }
 

@@ -141,8 +141,8 @@ FLOWKIT_HD T atan(T x) {
 #else
   const T a = x < T(0) ? -x : x;
   const bool large = a > T(1);
-  const T b = large ? T(1) / a : a;                         // in [0, 1]
-  const bool middle = b > T(0.41421356237309503);           // tan(pi/8)
+  const T b = large ? T(1) / a : a;                // in [0, 1]
+  const bool middle = b > T(0.41421356237309503);  // tan(pi/8)
   const T z = middle ? (b - T(1)) / (b + T(1)) : b;
   T y = z * odd_series<T, Constants<T>::atan_terms, true>(z * z);
   y = middle ? y + T(0.78539816339744831) : y;

@@ -25,7 +25,8 @@ inline Packed unpack(const Tensor& params, const Optional& shift, int64_t layout
   if (shift) return {view(params), view(*shift)};
   const int64_t n = params.size(1) / 2, step = layout < 2 ? 1 : 2, second = layout < 2 ? n : 1;
   const View all = view(params);
-  const View a = channels(all, 0, step, n, params.element_size()), b = channels(all, second, step, n, params.element_size());
+  const View a = channels(all, 0, step, n, params.element_size()),
+             b = channels(all, second, step, n, params.element_size());
   return layout % 2 == 0 ? Packed{a, b} : Packed{b, a};
 }
 
@@ -35,9 +36,9 @@ struct CouplingInputs {
 };
 
 // Fills what forward and backward share; keeps prepared copies alive in `hold`.
-Coupling coupling_options(
-    const Tensor& x, const Tensor* params, const Tensor& shift_or_params, bool packed, const Optional& permutation,
-    int64_t begin, int64_t layout, int64_t clamp, double bound, double gain, bool inverse, CouplingInputs& hold) {
+Coupling coupling_options(const Tensor& x, const Tensor* params, const Tensor& shift_or_params, bool packed,
+                          const Optional& permutation, int64_t begin, int64_t layout, int64_t clamp, double bound,
+                          double gain, bool inverse, CouplingInputs& hold) {
   check_x(x);
   check_permutation(x, permutation);
   FLOWKIT_CHECK(clamp >= 0 && clamp <= 3 && layout >= 0 && layout <= 3, "flowkit: unknown clamp or layout");
@@ -91,17 +92,15 @@ struct CouplingGrads {
 };
 
 // y is the output; gradients are dense in its layout.
-CouplingGrads run_coupling_backward(
-    Coupling c, const CouplingInputs& hold, const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y,
-    bool affine, int64_t layout) {
+CouplingGrads run_coupling_backward(Coupling c, const CouplingInputs& hold, const Tensor& grad_y,
+                                    const Tensor& grad_logdet, const Tensor& y, bool affine, int64_t layout) {
   const bool last = is_channels_last(y);
   check_out(hold.x, grad_y, "grad_y");
   const Tensor grad = prepare(grad_y, c.shape.channels_last);
   Tensor grad_sum = grad_logdet.is_contiguous() ? grad_logdet : torch::stable::contiguous(grad_logdet);
   check_sum(y, grad_sum, "grad_logdet");
-  CouplingGrads g{
-      empty_dense(y, sizes_of(y), last), empty_dense(y, sizes_of(hold.params), last),
-      hold.shift ? empty_dense(y, sizes_of(*hold.shift), last) : empty_vector(y, 0, y.scalar_type())};
+  CouplingGrads g{empty_dense(y, sizes_of(y), last), empty_dense(y, sizes_of(hold.params), last),
+                  hold.shift ? empty_dense(y, sizes_of(*hold.shift), last) : empty_vector(y, 0, y.scalar_type())};
   if (c.shape.size() == 0) return g;
   CouplingBackward a{c, view(grad), view(hold.x), view(g.x), View(), View(), array(grad_sum)};
   if (affine) {
@@ -117,36 +116,35 @@ CouplingGrads run_coupling_backward(
 
 }  // namespace
 
-void affine_coupling_out(
-    const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin, int64_t layout,
-    int64_t clamp, double bound, double gain, bool inverse, const Tensor& out, const Tensor& logdet) {
+void affine_coupling_out(const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin,
+                         int64_t layout, int64_t clamp, double bound, double gain, bool inverse, const Tensor& out,
+                         const Tensor& logdet) {
   CouplingInputs hold;
-  const Coupling c = coupling_options(
-      x, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp, bound, gain, inverse, hold);
+  const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp,
+                                      bound, gain, inverse, hold);
   run_coupling(c, hold.x, out, logdet, true);
 }
 
-std::tuple<Tensor, Tensor> affine_coupling(
-    const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin, int64_t layout,
-    int64_t clamp, double bound, double gain, bool inverse) {
+std::tuple<Tensor, Tensor> affine_coupling(const Tensor& x, const Tensor& params, Optional shift, Optional permutation,
+                                           int64_t begin, int64_t layout, int64_t clamp, double bound, double gain,
+                                           bool inverse) {
   CouplingInputs hold;
-  const Coupling c = coupling_options(
-      x, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp, bound, gain, inverse, hold);
+  const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp,
+                                      bound, gain, inverse, hold);
   Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
   run_coupling(c, hold.x, y, logdet, false);
   return {y, logdet};
 }
 
-void additive_coupling_out(
-    const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse, const Tensor& out,
-    const Tensor& logdet) {
+void additive_coupling_out(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse,
+                           const Tensor& out, const Tensor& logdet) {
   CouplingInputs hold;
   const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, 0, 0, 0, 1, inverse, hold);
   run_coupling(c, hold.x, out, logdet, true);
 }
 
-std::tuple<Tensor, Tensor> additive_coupling(
-    const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse) {
+std::tuple<Tensor, Tensor> additive_coupling(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin,
+                                             bool inverse) {
   CouplingInputs hold;
   const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, 0, 0, 0, 1, inverse, hold);
   Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
@@ -154,19 +152,20 @@ std::tuple<Tensor, Tensor> additive_coupling(
   return {y, logdet};
 }
 
-std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(
-    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& params, Optional shift,
-    Optional permutation, int64_t begin, int64_t layout, int64_t clamp, double bound, double gain, bool inverse) {
+std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(const Tensor& grad_y, const Tensor& grad_logdet,
+                                                            const Tensor& y, const Tensor& params, Optional shift,
+                                                            Optional permutation, int64_t begin, int64_t layout,
+                                                            int64_t clamp, double bound, double gain, bool inverse) {
   CouplingInputs hold;
-  const Coupling c = coupling_options(
-      y, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp, bound, gain, inverse, hold);
+  const Coupling c = coupling_options(y, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp,
+                                      bound, gain, inverse, hold);
   const CouplingGrads g = run_coupling_backward(c, hold, grad_y, grad_logdet, y, true, layout);
   return {g.x, g.params, g.shift};
 }
 
-std::tuple<Tensor, Tensor> additive_coupling_backward(
-    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& shift, Optional permutation,
-    int64_t begin, bool inverse) {
+std::tuple<Tensor, Tensor> additive_coupling_backward(const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y,
+                                                      const Tensor& shift, Optional permutation, int64_t begin,
+                                                      bool inverse) {
   CouplingInputs hold;
   const Coupling c = coupling_options(y, nullptr, shift, false, permutation, begin, 0, 0, 0, 1, inverse, hold);
   const CouplingGrads g = run_coupling_backward(c, hold, grad_y, grad_logdet, y, false, 0);

@@ -5,7 +5,8 @@
 namespace flowkit {
 namespace {
 
-void run_leaky_relu(const Tensor& x, double slope, bool inverse, const Tensor& out, const Tensor& sum, bool accumulate) {
+void run_leaky_relu(const Tensor& x, double slope, bool inverse, const Tensor& out, const Tensor& sum,
+                    bool accumulate) {
   check_x(x);
   check_out(x, out, "out");
   check_sum(x, sum, "logdet");
@@ -32,8 +33,8 @@ std::tuple<Tensor, Tensor> leaky_relu(const Tensor& x, double slope, bool invers
   return {y, logdet};
 }
 
-Tensor leaky_relu_backward(
-    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, double slope, bool inverse) {
+Tensor leaky_relu_backward(const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, double slope,
+                           bool inverse) {
   check_x(y);
   check_out(y, grad_y, "grad_y");
   const Shape shape = shape_of(y);

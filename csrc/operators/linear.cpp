@@ -18,8 +18,8 @@ Tensor as_matrix(const Tensor& x, const Shape& shape) {
 }
 
 void matmul_into(const Tensor& a, const Tensor& b, const Tensor& out) {
-  std::array<StableIValue, 3> stack{
-      torch::stable::detail::from(a), torch::stable::detail::from(b), torch::stable::detail::from(out)};
+  std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
+                                    torch::stable::detail::from(out)};
   STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::matmul", "out", stack.data(), TORCH_ABI_VERSION));
   torch::stable::detail::to<Tensor>(stack[0]);  // takes back the reference that the call returns
 }

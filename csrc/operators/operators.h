@@ -11,35 +11,34 @@ namespace flowkit {
 using torch::stable::Tensor;
 using Optional = std::optional<Tensor>;
 
-void affine_coupling_out(
-    const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin, int64_t layout,
-    int64_t clamp, double bound, double gain, bool inverse, const Tensor& out, const Tensor& logdet);
-std::tuple<Tensor, Tensor> affine_coupling(
-    const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin, int64_t layout,
-    int64_t clamp, double bound, double gain, bool inverse);
-void additive_coupling_out(
-    const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse, const Tensor& out,
-    const Tensor& logdet);
-std::tuple<Tensor, Tensor> additive_coupling(
-    const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse);
-std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(
-    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& params, Optional shift,
-    Optional permutation, int64_t begin, int64_t layout, int64_t clamp, double bound, double gain, bool inverse);
-std::tuple<Tensor, Tensor> additive_coupling_backward(
-    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& shift, Optional permutation,
-    int64_t begin, bool inverse);
-void actnorm_out(
-    const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse, const Tensor& out,
-    const Tensor& logdet);
-std::tuple<Tensor, Tensor> actnorm(
-    const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse);
-std::tuple<Tensor, Tensor, Tensor> actnorm_backward(
-    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& scale, const Tensor& shift,
-    bool log_scale, bool inverse);
+void affine_coupling_out(const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin,
+                         int64_t layout, int64_t clamp, double bound, double gain, bool inverse, const Tensor& out,
+                         const Tensor& logdet);
+std::tuple<Tensor, Tensor> affine_coupling(const Tensor& x, const Tensor& params, Optional shift, Optional permutation,
+                                           int64_t begin, int64_t layout, int64_t clamp, double bound, double gain,
+                                           bool inverse);
+void additive_coupling_out(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse,
+                           const Tensor& out, const Tensor& logdet);
+std::tuple<Tensor, Tensor> additive_coupling(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin,
+                                             bool inverse);
+std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(const Tensor& grad_y, const Tensor& grad_logdet,
+                                                            const Tensor& y, const Tensor& params, Optional shift,
+                                                            Optional permutation, int64_t begin, int64_t layout,
+                                                            int64_t clamp, double bound, double gain, bool inverse);
+std::tuple<Tensor, Tensor> additive_coupling_backward(const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y,
+                                                      const Tensor& shift, Optional permutation, int64_t begin,
+                                                      bool inverse);
+void actnorm_out(const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse,
+                 const Tensor& out, const Tensor& logdet);
+std::tuple<Tensor, Tensor> actnorm(const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale,
+                                   bool inverse);
+std::tuple<Tensor, Tensor, Tensor> actnorm_backward(const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y,
+                                                    const Tensor& scale, const Tensor& shift, bool log_scale,
+                                                    bool inverse);
 void leaky_relu_out(const Tensor& x, double slope, bool inverse, const Tensor& out, const Tensor& logdet);
 std::tuple<Tensor, Tensor> leaky_relu(const Tensor& x, double slope, bool inverse);
-Tensor leaky_relu_backward(
-    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, double slope, bool inverse);
+Tensor leaky_relu_backward(const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, double slope,
+                           bool inverse);
 void permute_channels_out(const Tensor& x, const Tensor& permutation, bool inverse, const Tensor& out);
 Tensor permute_channels(const Tensor& x, const Tensor& permutation, bool inverse);
 Tensor permute_channels_backward(const Tensor& grad_y, const Tensor& y, const Tensor& permutation, bool inverse);

@@ -99,12 +99,12 @@ inline Sizes dense_strides(const Sizes& sizes, bool channels_last) {
 }
 
 inline Tensor empty(const Tensor& like, const Sizes& sizes, const Sizes& strides, ScalarType type) {
-  static const int32_t types[] = {
-      aoti_torch_dtype_float32(), aoti_torch_dtype_float64(), aoti_torch_dtype_bfloat16(), aoti_torch_dtype_float16()};
-  const int32_t dtype = type == ScalarType::Float ? types[0]
-      : type == ScalarType::Double                ? types[1]
-      : type == ScalarType::BFloat16              ? types[2]
-                                                  : types[3];
+  static const int32_t types[] = {aoti_torch_dtype_float32(), aoti_torch_dtype_float64(), aoti_torch_dtype_bfloat16(),
+                                  aoti_torch_dtype_float16()};
+  const int32_t dtype = type == ScalarType::Float      ? types[0]
+                        : type == ScalarType::Double   ? types[1]
+                        : type == ScalarType::BFloat16 ? types[2]
+                                                       : types[3];
   AtenTensorHandle handle;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       sizes.rank, sizes.values, strides.values, dtype,
@@ -136,7 +136,7 @@ inline Tensor empty_output(const Tensor& x) {
   return empty_dense(x, sizes_of(x), is_channels_last(x));
 }
 
-inline Tensor empty_vector(const Tensor& like, int64_t size, ScalarType type) { 
+inline Tensor empty_vector(const Tensor& like, int64_t size, ScalarType type) {
   return empty(like, {1, {size}}, {1, {1}}, type);
 }
 
@@ -180,9 +180,7 @@ inline View view(const Tensor& t) {
   v.pixel = pixels > 1 ? 0 : 1;
   for (int64_t d = t.dim() - 1; d >= 2 && v.pixel == 0; --d)
     if (t.size(d) > 1) v.pixel = t.stride(d);
-  v.extent = t.numel() == 0
-      ? 0
-      : 1 + (t.size(0) - 1) * v.batch + (t.size(1) - 1) * v.channel + (pixels - 1) * v.pixel;
+  v.extent = t.numel() == 0 ? 0 : 1 + (t.size(0) - 1) * v.batch + (t.size(1) - 1) * v.channel + (pixels - 1) * v.pixel;
   return v;
 }
 
@@ -216,8 +214,8 @@ inline void check_permutation(const Tensor& x, const Optional& permutation) {
 }
 
 inline void check_like(const Tensor& x, const Tensor& t, const char* name) {
-  FLOWKIT_CHECK(t.dim() == x.dim() && t.scalar_type() == x.scalar_type() && same_device(x, t),
-                "flowkit: ", name, " must have the rank, dtype and device of x");
+  FLOWKIT_CHECK(t.dim() == x.dim() && t.scalar_type() == x.scalar_type() && same_device(x, t), "flowkit: ", name,
+                " must have the rank, dtype and device of x");
   for (int64_t d = 0; d < x.dim(); ++d)
     FLOWKIT_CHECK(d == 1 || t.size(d) == x.size(d), "flowkit: ", name, " has size ", t.size(d), " in dimension ", d,
                   ", x has ", x.size(d));
@@ -271,12 +269,12 @@ inline cuda::Stream current_stream(const Tensor& x) {
     const torch::stable::accelerator::DeviceGuard guard((x).get_device_index()); \
     cuda::name(args, current_stream(x));                                         \
   } while (false)
-#define FLOWKIT_RUN(name, x, args)      \
-  do {                                  \
-    if (on_cuda(x))                     \
-      FLOWKIT_RUN_CUDA(name, x, args);  \
-    else                                \
-      cpu::name(args);                  \
+#define FLOWKIT_RUN(name, x, args)     \
+  do {                                 \
+    if (on_cuda(x))                    \
+      FLOWKIT_RUN_CUDA(name, x, args); \
+    else                               \
+      cpu::name(args);                 \
   } while (false)
 #define FLOWKIT_SIZE(name, x, shape) (on_cuda(x) ? cuda::name(shape) : cpu::name(shape))
 #else

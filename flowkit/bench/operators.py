@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flowkit import ops
 from flowkit.ops import additive, affine, linear, permute
+from flowkit.ops._layout import logdet_dtype
 from flowkit.ops.actnorm import reference as actnorm_reference
 from flowkit.ops.leaky_relu import reference as leaky_relu_reference
 
@@ -68,8 +69,7 @@ def random(x: Tensor, channels: int) -> Tensor:
 
 def per_channel(x: Tensor) -> tuple[Tensor, Tensor]:
     """A log-scale and a shift a channel, in the type that the operator computes in."""
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    log_scale, shift = torch.randn(2, x.size(1), dtype=dtype, device=x.device).mul_(0.1)
+    log_scale, shift = torch.randn(2, x.size(1), dtype=logdet_dtype(x.dtype), device=x.device).mul_(0.1)
     return log_scale, shift
 
 

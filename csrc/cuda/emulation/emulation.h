@@ -71,13 +71,15 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, const char* file = __builtin
 }
 
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int lane_mask, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+T __shfl_xor_sync(unsigned mask, T value, int lane_mask, const char* file = __builtin_FILE(),
+                  int line = __builtin_LINE()) {
   const int source = flowkit::emulation::lane() ^ lane_mask;
   return flowkit::emulation::shuffle("__shfl_xor_sync", mask, value, source, {file, line});
 }
 
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, const char* file = __builtin_FILE(),
+                   int line = __builtin_LINE()) {
   const int lane = flowkit::emulation::lane(), target = lane + static_cast<int>(delta);
   const int source = target < flowkit::emulation::warp_size ? target : lane;
   return flowkit::emulation::shuffle("__shfl_down_sync", mask, value, source, {file, line});
@@ -103,15 +105,15 @@ T atomicAdd(T* address, T value) {
 #include "memory.h"
 #include "storage.h"
 
-#define FLOWKIT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                         \
-  do {                                                                                                         \
-    (void)(stream);                                                                                            \
-    ::flowkit::emulation::launch(#kernel, grid, block, shared_bytes, [&] { (kernel)(__VA_ARGS__); });         \
+#define FLOWKIT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                \
+  do {                                                                                                \
+    (void)(stream);                                                                                   \
+    ::flowkit::emulation::launch(#kernel, grid, block, shared_bytes, [&] { (kernel)(__VA_ARGS__); }); \
   } while (0)
 
 // The static variable's address is the array's identity: one for each declaration and template instance, as in CUDA.
-#define FLOWKIT_SHARED(T, name, count)         \
-  static const char name##_identity = 0;       \
+#define FLOWKIT_SHARED(T, name, count)   \
+  static const char name##_identity = 0; \
   const auto name = ::flowkit::emulation::static_shared<T>(&name##_identity, #name, count)
 
 #define FLOWKIT_DYNAMIC_SHARED(T, name) const auto name = ::flowkit::emulation::dynamic_shared<T>(#name)

@@ -19,7 +19,8 @@ class device_ptr {
       : data_(data), low_(low), high_(high), made_(made) {}
 
   template <class U>
-  device_ptr(const device_ptr<U>& other) : data_(other.data_), low_(other.low_), high_(other.high_), made_(other.made_) {}
+  device_ptr(const device_ptr<U>& other)
+      : data_(other.data_), low_(other.low_), high_(other.high_), made_(other.made_) {}
 
   explicit operator bool() const { return data_ != nullptr; }
   device_ptr operator+(int64_t n) const { return {data_ + n, low_ - n, high_ - n, made_}; }
@@ -28,9 +29,11 @@ class device_ptr {
   // The address of `count` elements from element `i`, all inside the view and aligned to their common size.
   T* check(int64_t i, int count) const {
     if (i < low_ || i + count > high_)
-      emulation::fail("access to global memory at index %lld (%d element%s of %zu bytes), outside the view of extent %lld "
-                      "made at %s:%d", static_cast<long long>(i - low_), count, count == 1 ? "" : "s", sizeof(T),
-                      static_cast<long long>(high_ - low_), made_.file, made_.line);
+      emulation::fail(
+          "access to global memory at index %lld (%d element%s of %zu bytes), outside the view of extent %lld "
+          "made at %s:%d",
+          static_cast<long long>(i - low_), count, count == 1 ? "" : "s", sizeof(T),
+          static_cast<long long>(high_ - low_), made_.file, made_.line);
     if (reinterpret_cast<uintptr_t>(data_ + i) % (sizeof(T) * count) != 0)
       emulation::fail("access to global memory at index %lld is not aligned to its %zu bytes (view made at %s:%d)",
                       static_cast<long long>(i - low_), sizeof(T) * count, made_.file, made_.line);
@@ -109,8 +112,8 @@ class SharedArray {
       : data_(data), cells_(cells), low_(low), high_(high), name_(name) {}
   SharedReference<T> operator[](int64_t i) const {
     if (i < low_ || i >= high_)
-      fail("access to shared array `%s` at index %lld, outside its extent %lld", name_, static_cast<long long>(i - low_),
-           static_cast<long long>(high_ - low_));
+      fail("access to shared array `%s` at index %lld, outside its extent %lld", name_,
+           static_cast<long long>(i - low_), static_cast<long long>(high_ - low_));
     return {data_ + i, cells_ + i, name_, i - low_};
   }
   SharedArray operator+(int64_t n) const { return {data_ + n, cells_ + n, low_ - n, high_ - n, name_}; }

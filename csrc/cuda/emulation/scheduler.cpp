@@ -122,7 +122,8 @@ bool warp_complete(int thread) {
     if (!(self.mask >> lane & 1u)) continue;
     if (first + lane >= engine.threads) return false;
     const Fiber& other = fiber(first + lane);
-    if (other.state != State::at_warp_operation || other.mask != self.mask || !same(other.where, self.where)) return false;
+    if (other.state != State::at_warp_operation || other.mask != self.mask || !same(other.where, self.where))
+      return false;
   }
   return true;
 }
@@ -148,8 +149,8 @@ void release_warp(int thread) {
   for (int lane = 0; lane < warp_size; ++lane) {
     if (!(self.mask >> lane & 1u)) continue;
     if (first + lane >= engine.threads)
-      fail("divergent warp: %s at %s names lane %d in its mask 0x%08x, but the block has only %d threads", self.operation,
-           place(self.where).c_str(), lane, self.mask, engine.threads);
+      fail("divergent warp: %s at %s names lane %d in its mask 0x%08x, but the block has only %d threads",
+           self.operation, place(self.where).c_str(), lane, self.mask, engine.threads);
     const Fiber& other = fiber(first + lane);
     if (other.state == State::at_warp_operation && other.mask == self.mask && same(other.where, self.where)) continue;
     const std::string elsewhere = other.state == State::finished ? "has exited" : "waits at " + place(other.where);
@@ -201,11 +202,13 @@ void run_block() {
 
 void check_launch(dim3 grid, dim3 block, size_t shared_bytes) {
   const uint64_t threads = uint64_t(block.x) * block.y * block.z;
-  const bool grid_fits = grid.x >= 1 && grid.y >= 1 && grid.z >= 1 && grid.x <= 0x7fffffffu && grid.y <= 65535 && grid.z <= 65535;
+  const bool grid_fits =
+      grid.x >= 1 && grid.y >= 1 && grid.z >= 1 && grid.x <= 0x7fffffffu && grid.y <= 65535 && grid.z <= 65535;
   if (threads >= 1 && threads <= 1024 && block.z <= 64 && grid_fits && shared_bytes <= shared_limit) return;
-  throw std::runtime_error("kernel " + std::string(engine.kernel) + ": invalid launch: grid (" + std::to_string(grid.x) + ", " +
-                           std::to_string(grid.y) + ", " + std::to_string(grid.z) + "), " + std::to_string(threads) +
-                           " threads a block, " + std::to_string(shared_bytes) + " bytes of shared memory");
+  throw std::runtime_error("kernel " + std::string(engine.kernel) + ": invalid launch: grid (" +
+                           std::to_string(grid.x) + ", " + std::to_string(grid.y) + ", " + std::to_string(grid.z) +
+                           "), " + std::to_string(threads) + " threads a block, " + std::to_string(shared_bytes) +
+                           " bytes of shared memory");
 }
 
 // Whether an access by this thread is ordered after the recorded one.
@@ -215,11 +218,10 @@ bool ordered(const Access& access) {
   return access.thread / warp_size == warp && access.warp != engine.warp_barriers[warp];
 }
 
-Access access_now() {
-  return {engine.current, engine.barriers, engine.warp_barriers[engine.current / warp_size]};
-}
+Access access_now() { return {engine.current, engine.barriers, engine.warp_barriers[engine.current / warp_size]}; }
 
-[[noreturn]] void fail_race(const char* verb, const char* name, int64_t index, const char* other_verb, const Access& other) {
+[[noreturn]] void fail_race(const char* verb, const char* name, int64_t index, const char* other_verb,
+                            const Access& other) {
   fail("race on shared array `%s`: %s index %lld, which thread %d %s with no barrier between", name, verb,
        static_cast<long long>(index), other.thread, other_verb);
 }
@@ -248,7 +250,8 @@ void block_barrier(Location where) {
 }
 
 uint64_t warp_exchange(const char* operation, unsigned mask, int source, uint64_t bits, Location where) {
-  if (!(mask >> lane() & 1u)) fail("%s at %s: mask 0x%08x leaves out the caller", operation, place(where).c_str(), mask);
+  if (!(mask >> lane() & 1u))
+    fail("%s at %s: mask 0x%08x leaves out the caller", operation, place(where).c_str(), mask);
   if (!(mask >> source & 1u))
     fail("%s at %s: reads from lane %d, which mask 0x%08x leaves out", operation, place(where).c_str(), source, mask);
   Fiber& self = fiber(engine.current);
@@ -271,7 +274,8 @@ SharedStorage& shared_storage(const void* identity, const char* name, size_t ele
   }
   if (!found) {
     if (total + element * count > shared_limit)
-      fail("shared array `%s` brings the block to %zu bytes of shared memory, limit %zu", name, total + element * count, shared_limit);
+      fail("shared array `%s` brings the block to %zu bytes of shared memory, limit %zu", name, total + element * count,
+           shared_limit);
     engine.shared.push_back(std::make_unique<SharedStorage>());
     found = engine.shared.back().get();
     found->identity = identity;
@@ -288,7 +292,8 @@ int64_t dynamic_shared_bytes() { return static_cast<int64_t>(engine.dynamic_byte
 
 void record_read(Cell& cell, const char* name, int64_t index) {
   if (cell.write.thread < 0)
-    fail("read of shared array `%s` at index %lld, which no thread of the block wrote", name, static_cast<long long>(index));
+    fail("read of shared array `%s` at index %lld, which no thread of the block wrote", name,
+         static_cast<long long>(index));
   if (!ordered(cell.write)) fail_race("reads", name, index, "wrote", cell.write);
   if (cell.read.thread != engine.current) cell.other_read = cell.read;
   cell.read = access_now();

@@ -1,4 +1,5 @@
-// The 16-bit storage types of CUDA for a host compiler: names and rounding (to nearest, ties to even) as in CUDA's headers.
+// The 16-bit storage types of CUDA for a host compiler: names and rounding (to nearest, ties to even) as in CUDA's
+// headers.
 #pragma once
 
 #include <cstdint>
