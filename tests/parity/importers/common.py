@@ -65,7 +65,7 @@ def permutation(order: Tensor) -> tuple[Bijection, State]:
 
 
 def orthogonal(weight: Tensor, bias: Tensor | None = None) -> tuple[Bijection, State]:
-    """y = W x + b for an orthogonal W, whose log-det is 0."""
+    """y = W x + b for a W that is orthogonal but for rounding."""
     layer = InvertibleLinear(len(weight), parameterization="soft_permutation", bias=bias is not None)
     return layer, {"matrix.weight": weight} | ({} if bias is None else {"bias": bias.flatten()})
 

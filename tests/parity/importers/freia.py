@@ -116,7 +116,11 @@ def _all_in_one(config: Config, state: State) -> Imported:
     found: State = {}
     mix, mix_state = _mix(args, state)
     if args.get("reverse_permutation"):
-        layers["unmix"], found = Inverse(mix), under("unmix.bijection", mix_state)
+        if "matrix.weight" in mix_state:  # FrEIA undoes a rotation by its transpose, the inverse but for rounding
+            layers["unmix"], unmix_state = orthogonal(mix_state["matrix.weight"].mT)
+            found = under("unmix", unmix_state)
+        else:
+            layers["unmix"], found = Inverse(mix), under("unmix.bijection", mix_state)
     options = {"condition": condition, "split": split, "clamp": "tanh", "bound": c, "gain": gain}
     layers["coupling"] = AffineCoupling(channels, _net(config), **options)
     layers["scale"], layers["mix"] = ActNorm(channels), _mix(args, state)[0]
