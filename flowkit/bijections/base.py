@@ -99,17 +99,20 @@ class Bijection(CheckedLoading):
             raise self._wrong(argument, f"{self.channels} channels", channels)
 
     def _check_condition(self, x: Tensor, condition: Tensor | None, argument: str) -> None:
-        batch, *spatial = x.shape[0], *x.shape[2:]
-        vector = (batch, self.condition_channels)
-        expected = f"shape {vector}" + (f" or {(*vector, *spatial)}" if spatial else "")
+        vector = (x.shape[0], self.condition_channels)
+        image = (*vector, *x.shape[2:])
+
+        def expected() -> str:  # only when it is needed: torch.compile cannot print a size that varies
+            return f"shape {vector}" + (f" or {image}" if x.ndim > 2 else "")
+
         if condition is None:
-            raise self._wrong("condition", expected, "none")
+            raise self._wrong("condition", expected(), "none")
         if not isinstance(condition, Tensor):
-            raise self._wrong("condition", f"a tensor of {expected}", kind_of(condition))
+            raise self._wrong("condition", f"a tensor of {expected()}", kind_of(condition))
         if not condition.is_floating_point():
             raise self._wrong("condition", "a floating-point tensor", condition.dtype, "use condition.float()")
-        if tuple(condition.shape) not in (vector, (*vector, *spatial)):
-            raise self._wrong("condition", f"{expected} for {argument} {tuple(x.shape)}", tuple(condition.shape))
+        if tuple(condition.shape) not in (vector, image):
+            raise self._wrong("condition", f"{expected()} for {argument} {tuple(x.shape)}", tuple(condition.shape))
         if condition.device != x.device:
             raise self._wrong("condition", f"a tensor on {x.device}, like {argument}", f"one on {condition.device}")
 

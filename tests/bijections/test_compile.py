@@ -33,3 +33,10 @@ def test_compile_and_export_in_both_directions(flow: Compose) -> None:
 def test_an_uninitialised_actnorm_says_what_to_do() -> None:
     with pytest.raises(Exception, match="run forward on one batch before torch.compile"):
         torch.compile(Compose(ActNorm(4)), fullgraph=True, backend="eager")(torch.randn(3, 4))
+
+
+def test_a_compiled_conditional_chain_takes_batches_of_any_size(flow: Compose) -> None:
+    compiled = torch.compile(flow, fullgraph=True, backend="aot_eager")
+    for batch in (3, 5, 7):
+        x, c = torch.randn(batch, 4), torch.randn(batch, 2)
+        torch.testing.assert_close(compiled(x, c), flow(x, c))
