@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-MIN_ROUNDS = 5
+MIN_ROUNDS = 7
 MAX_ROUNDS = 200
 SAMPLE_SECONDS = 5e-4  # one timed sample repeats a fast call until it lasts about this long
 
@@ -55,9 +55,8 @@ def interleave(contenders: Mapping[str, Contender], budget: float, device: torch
     """Median milliseconds of each contender over rounds in which each has one turn, for about ``budget`` seconds."""
     repeats = {}
     for name, contender in contenders.items():
-        once = sample(contender, 1, device)  # allocations, lazy initialisation
-        if once < 20 * SAMPLE_SECONDS:  # a slow call needs no better estimate
-            once = sample(contender, 1, device)
+        sample(contender, 1, device)  # first call: lazy initialisation, memory that nobody has touched yet
+        once = sample(contender, 1, device)
         repeats[name] = max(1, min(1000, math.ceil(SAMPLE_SECONDS / max(once, 1e-7))))
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     deadline = time.perf_counter() + budget
