@@ -14,6 +14,26 @@
 
 // Python tensors <-> stable tensors, through shims that torch has since 2.14; the module is built for 2.10 and up, so
 // they are looked up at run time.
+namespace {
+
+// A tensor that only the dispatcher knows how to read: of a subclass, or negated lazily.
+struct NotPlain : std::runtime_error {
+  NotPlain() : std::runtime_error("not a plain tensor") {}
+};
+
+bool is_plain(PyObject* object) {
+  static const pybind11::handle torch = pybind11::module_::import("torch").release();
+  static PyObject* const tensor = pybind11::object(torch.attr("Tensor")).release().ptr();
+  static PyObject* const parameter = pybind11::object(torch.attr("nn").attr("Parameter")).release().ptr();
+  static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+  const auto type = reinterpret_cast<PyObject*>(Py_TYPE(object));
+  if (type != tensor && type != parameter) return false;
+  const auto negative = pybind11::reinterpret_steal<pybind11::object>(PyObject_CallMethodNoArgs(object, is_neg));
+  return negative.ptr() == Py_False;
+}
+
+}  // namespace
+
 namespace pybind11::detail {
 
 template <>
@@ -37,7 +57,8 @@ struct type_caster<torch::stable::Tensor> {
 
   bool load(handle source, bool) {
     AtenTensorHandle tensor = nullptr;
-    if (source.is_none() || from_python()(source.ptr(), &tensor) != AOTI_TORCH_SUCCESS) return false;
+    if (!is_plain(source.ptr())) throw NotPlain();
+    if (from_python()(source.ptr(), &tensor) != AOTI_TORCH_SUCCESS) return false;
     value_.emplace(tensor);
     return true;
   }
@@ -95,6 +116,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("cuda_architectures", &cuda_architectures, "Architectures that the CUDA kernels were compiled for.");
   m.def("has_cuda", [] { return !cuda_architectures().empty(); }, "Whether the CUDA back end was built.");
 
+  pybind11::register_exception<NotPlain>(m, "NotPlain");
   pybind11::module_ direct = m.def_submodule("direct", "The operators, past the dispatcher; empty before torch 2.14.");
   if (!can_bind()) return;
 #define FLOWKIT_BIND(name) direct.def(#name, &flowkit::name, pybind11::call_guard<pybind11::gil_scoped_release>())

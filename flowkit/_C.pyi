@@ -14,3 +14,6 @@ def cuda_architectures() -> list[str]:
 
 direct: object
 """The operators as functions past torch's dispatcher; without members before torch 2.14."""
+
+class NotPlain(Exception):
+    """Raised by the functions of ``direct``: a tensor of a subclass, or negated lazily, is the dispatcher's."""

@@ -37,7 +37,8 @@ except ImportError as error:
     )
 
 has_cuda: bool = available and _C.has_cuda()
-direct: Any = _C.direct if available and hasattr(_C.direct, "actnorm") else None
+direct: Any = _C.direct if available else None
+NotPlain: type[Exception] = _C.NotPlain if available else RuntimeError
 
 
 def supports(x: torch.Tensor) -> bool:

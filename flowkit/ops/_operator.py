@@ -12,7 +12,6 @@ from flowkit.ops._layout import dense_strides, empty_output, is_channels_last, l
 from flowkit.ops.workspace import Workspace
 
 OPERATORS: dict[str, "Operator"] = {}
-_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 class Operator:
@@ -68,8 +67,8 @@ class Operator:
             if out is None:
                 return self._evaluate(*args)
             y = out.target(x, in_place)
-            run = self._direct_out if _may_skip_dispatcher(args[: self._tensors]) else self._native_out
-            run(*args, y, out.logdet) if self._logdet else run(*args, y)
+            targets = (y, out.logdet) if self._logdet else (y,)
+            _run(self._direct_out, self._native_out, *args, *targets)
             return y, out.logdet
         except (RuntimeError, TypeError) as error:
             self.check(self.name, *args)
@@ -87,11 +86,7 @@ class Operator:
         return y, out.logdet
 
     def _evaluate(self, *args: Any) -> tuple[Tensor, ...]:
-        if _may_skip_dispatcher(args[: self._tensors]):
-            result = self._direct(*args)
-        else:
-            with torch._C._AutoDispatchBelowAutograd():
-                result = self._native(*args)
+        result = _run(self._direct, self._native, *args)
         return result if self._logdet else (result,)
 
     def _setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -104,8 +99,7 @@ class Operator:
         if torch.is_grad_enabled():  # a graph of the backward is wanted: double backward
             results = self.backward_reference(*grads, *kept, *ctx.options)
         else:
-            run = self._direct_backward if _may_skip_dispatcher((*grads, *kept)) else self._native_backward
-            results = run(*grads, *kept, *ctx.options)
+            results = _run(self._direct_backward, self._native_backward, *grads, *kept, *ctx.options)
             results = (results,) if isinstance(results, Tensor) else results
         given = [g if t is not None else None for g, t in zip(results, kept, strict=False)]
         return *given, *[None] * (self._tensors - len(given) + len(ctx.options))
@@ -134,10 +128,9 @@ class Operator:
         self._native_out = getattr(namespace, self.name + "_out").default
         self._native_backward = getattr(namespace, self.name + "_backward").default
         self._grads = len(self._native_backward._schema.returns)
-        if _native.direct is not None:
-            self._direct = getattr(_native.direct, self.name)
-            self._direct_out = getattr(_native.direct, self.name + "_out")
-            self._direct_backward = getattr(_native.direct, self.name + "_backward")
+        self._direct = getattr(_native.direct, self.name, None)
+        self._direct_out = getattr(_native.direct, self.name + "_out", None)
+        self._direct_backward = getattr(_native.direct, self.name + "_backward", None)
         qualified = f"flowkit::{self.name}"
         torch.library.register_fake(qualified, self._fake)
         torch.library.register_fake(qualified + "_out", lambda *args: None)
@@ -162,14 +155,15 @@ def _is_transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
-def _may_skip_dispatcher(tensors: tuple[Tensor | None, ...]) -> bool:
-    """Whether nothing but the kernel would see this eager call: plain tensors, and no dispatch mode is on."""
-    if _native.direct is None or torch._C._len_torch_dispatch_stack() > 0:
-        return False
-    for t in tensors:
-        if t is not None and (type(t) not in _PLAIN or t.is_neg()):
-            return False
-    return True
+def _run(direct: Any, native: Any, *args: Any) -> Any:
+    """One eager call, past the dispatcher unless it has a say: a mode is on, or a tensor is not plain."""
+    if direct is not None and torch._C._len_torch_dispatch_stack() == 0:
+        try:
+            return direct(*args)
+        except _native.NotPlain:
+            pass
+    with torch._C._AutoDispatchBelowAutograd():
+        return native(*args)
 
 
 def check_x(name: str, x: Tensor) -> None:
