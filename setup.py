@@ -7,6 +7,8 @@ version. Everything declarative is in pyproject.toml.
     FLOWKIT_CUDA=0|1      leave the CUDA back end out | fail if it cannot be built
     FLOWKIT_CUDA_ARCHS    compute capabilities, "8.0 9.0" by default; the last one is also kept as PTX
     CXX, MAX_JOBS         the C++ compiler; how many files to compile at once
+
+At run time FLOWKIT_CPU_CAPABILITY=generic|avx2|avx512 asks for less than the machine has.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 // Chooses at run time among the builds of the CPU kernels for different instruction sets.
 #include "dispatch.h"
 
+#include <cstdlib>
+#include <cstring>
+
 #include "../launch.h"
 #define FLOWKIT_ISA generic
 #include "simd.h"
@@ -24,14 +27,18 @@ FLOWKIT_DECLARE(avx512)
 
 namespace flowkit::cpu {
 
+// FLOWKIT_CPU_CAPABILITY=generic|avx2|avx512 asks for less than the machine has.
 Capability capability() {
 #ifdef FLOWKIT_X86
   static const Capability found = [] {
+    const char* wanted = std::getenv("FLOWKIT_CPU_CAPABILITY");
+    const auto allowed = [&](const char* name) { return wanted == nullptr || std::strcmp(wanted, name) == 0; };
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
+    if (allowed("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
       return Capability::avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    if ((allowed("avx2") || allowed("avx512")) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c"))
       return Capability::avx2;
     return Capability::generic;
   }();
