@@ -131,11 +131,6 @@ def batch_logdet(x: Tensor, logdet: Tensor | float) -> Tensor:
     return torch.zeros(x.shape[0], dtype=logdet_dtype(x.dtype), device=x.device) + logdet
 
 
-def pixels(x: Tensor) -> int:
-    """Number of spatial positions of ``x`` (B, C, *spatial)."""
-    return x.shape[2:].numel()
-
-
 def wrong(owner: object, argument: str, expected: str, given: object, advice: str = "") -> ValueError:
     """The error for an argument of ``owner`` that does not fit; ``advice`` says what to do."""
     hint = advice and f"; {advice}"

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from flowkit import ops
-from flowkit.bijections.base import Bijection, batch_logdet, kind_of, pixels
+from flowkit.bijections.base import Bijection, batch_logdet, kind_of
 from flowkit.bijections.permutation import check_permutation
+from flowkit.ops._layout import pixels
 
 
 class InvertibleLinear(Bijection):

@@ -11,6 +11,11 @@ def logdet_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def pixels(x: Tensor) -> int:
+    """Number of spatial positions of ``x`` (B, C, *spatial)."""
+    return x.shape[2:].numel()
+
+
 def is_channels_last(x: Tensor) -> bool:
     """Whether channels are the fastest dimension of ``x`` (B, C, *spatial) and its pixels lie at one pitch."""
     if x.dim() < 3 or x.stride(1) != 1 or x.size(1) <= 1:

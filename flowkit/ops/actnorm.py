@@ -3,17 +3,13 @@
 import torch
 from torch import Tensor
 
-from flowkit.ops._layout import logdet_dtype
+from flowkit.ops._layout import logdet_dtype, pixels
 from flowkit.ops._operator import Operator, check_channels, check_x
 from flowkit.ops.workspace import Workspace
 
 
 def _per_channel(p: Tensor, x: Tensor) -> Tensor:
     return p.to(x.dtype).reshape(-1, *[1] * (x.dim() - 2))
-
-
-def _pixels(x: Tensor) -> int:
-    return x.shape[2:].numel()
 
 
 def reference(x: Tensor, scale: Tensor, shift: Tensor, log_scale: bool, inverse: bool) -> tuple[Tensor, Tensor]:
@@ -25,7 +21,7 @@ def reference(x: Tensor, scale: Tensor, shift: Tensor, log_scale: bool, inverse:
     else:
         y = x / s - t if inverse else s * (x + t)
         logs = torch.log(torch.abs(scale))
-    logdet = logs.to(logdet_dtype(x.dtype)).sum() * _pixels(x)
+    logdet = logs.to(logdet_dtype(x.dtype)).sum() * pixels(x)
     return y, (-logdet if inverse else logdet).expand(x.size(0)).clone()
 
 
@@ -46,7 +42,7 @@ def backward_reference(
     def channel_sum(v: Tensor) -> Tensor:
         return v.to(wide).sum(reduce)
 
-    grad_l = grad_logdet.sum() * _pixels(y)
+    grad_l = grad_logdet.sum() * pixels(y)
     wide_scale = scale.to(wide)
     if log_scale and not inverse:
         grad_x = grad_y * torch.exp(s)
