@@ -96,6 +96,24 @@ class _Coupling(Bijection):
         super()._load_from_state_dict(*args)
         self._locate_passive()
 
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """y (B, C, *spatial) and its log-det (B,)."""
+        return self._transform(x, self._conditioner(x, condition, inverse=False), inverse=False, out=out)
+
+    def inverse(
+        self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, C, *spatial) and its log-det (B,)."""
+        return self._transform(y, self._conditioner(y, condition, inverse=True), inverse=True, out=out)
+
+    def _transform(
+        self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The elementwise map with what the conditioner gave: the fused operator, permutation included."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _transform")
+
     def _conditioner(self, x: Tensor, condition: Tensor | None, inverse: bool) -> tuple[Tensor, ...]:
         """The networks' outputs for x (before the permutation) or, with ``inverse``, for y (after it)."""
         if inverse and self._permuted is not None:
@@ -188,19 +206,11 @@ class AffineCoupling(_Coupling):
         )
         self.clamp, self.bound, self.gain, self.layout = clamp, bound, gain, layout
 
-    def forward(
-        self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    def _transform(
+        self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
-        """y (B, C, *spatial) and its log-det (B,)."""
-        params = self._conditioner(x, condition, inverse=False)
-        return ops.affine_coupling(x, *params, **self._options(), out=out)
-
-    def inverse(
-        self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """x (B, C, *spatial) and its log-det (B,)."""
-        params = self._conditioner(y, condition, inverse=True)
-        return ops.affine_coupling_inverse(y, *params, **self._options(), out=out)
+        call = ops.affine_coupling_inverse if inverse else ops.affine_coupling
+        return call(x, *params, **self._options(), out=out)
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -222,16 +232,8 @@ class AdditiveCoupling(_Coupling):
     Arguments: as :class:`AffineCoupling`, without clamp and layout; ``net`` is one factory. The log-det is zero.
     """
 
-    def forward(
-        self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    def _transform(
+        self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
-        """y (B, C, *spatial) and a log-det of zeros (B,)."""
-        (shift,) = self._conditioner(x, condition, inverse=False)
-        return ops.additive_coupling(x, shift, begin=self._begin, permutation=self.permutation, out=out)
-
-    def inverse(
-        self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """x (B, C, *spatial) and a log-det of zeros (B,)."""
-        (shift,) = self._conditioner(y, condition, inverse=True)
-        return ops.additive_coupling_inverse(y, shift, begin=self._begin, permutation=self.permutation, out=out)
+        call = ops.additive_coupling_inverse if inverse else ops.additive_coupling
+        return call(x, *params, begin=self._begin, permutation=self.permutation, out=out)

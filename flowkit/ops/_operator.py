@@ -1,7 +1,7 @@
 """What every operator shares: registration with torch, autograd, the choice of back end, argument checks."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,13 +21,13 @@ class Operator:
         name: ``torch.ops.flowkit.<name>``, ``<name>_out`` and ``<name>_backward`` are the native forms.
         reference: ``(*tensors, *options) -> (y, logdet)`` or ``(y,)``.
         backward_reference: ``(grad_y, [grad_logdet,] kept, *tensors[1:], *options)`` -> gradients of the leading
-            tensors; ``kept`` is the output y, from which the backward rebuilds what it needs (x with
-            ``keep_input``).
+            tensors; ``kept`` is the output y, from which the backward rebuilds what it needs, or what ``keep`` says.
         check: ``(name, *args)`` raises ValueError for arguments that do not fit. Native forms check for themselves, so
             it runs only where there is none, and to explain what one of them refused.
         tensors: number of tensor arguments, x first; optional ones may be None.
         logdet: whether the operator returns a log-determinant.
-        keep_input: whether the backward reads x instead of y.
+        keep: what the backward reads: "output"; "input"; or "domain", the side of x: the input of the forward direction
+            and the output of the inverse, which is the last option (for maps whose inverse is costly or loses digits).
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class Operator:
         *,
         tensors: int,
         logdet: bool = True,
-        keep_input: bool = False,
+        keep: Literal["output", "input", "domain"] = "output",
     ) -> None:
         self.name, self.reference, self.backward_reference, self.check = name, reference, backward_reference, check
-        self._tensors, self._logdet, self._keep_input = tensors, logdet, keep_input
+        self._tensors, self._logdet, self._keep = tensors, logdet, keep
         OPERATORS[name] = self
         if _native.available:
             self._register()
@@ -60,7 +60,7 @@ class Operator:
             return self._native(*args) if self._logdet else (self._native(*args),)
         if _is_transformed() or not _native.supports(x):
             self.check(self.name, *args)
-            return self._keep(out, *self.reference(*args))
+            return self._into(out, *self.reference(*args))
         try:
             if recording:
                 return self._function.apply(*args)
@@ -77,8 +77,12 @@ class Operator:
                 raise ValueError(f"{self.name}: {refused}") from None
             raise
 
+    def keeps_input(self, args: Sequence[Any]) -> bool:
+        """Whether the backward of a call with these arguments reads its input, not its output."""
+        return self._keep == "input" or (self._keep == "domain" and not args[-1])
+
     @staticmethod
-    def _keep(out: Workspace | None, y: Tensor, *logdet: Tensor) -> tuple[Tensor, ...]:
+    def _into(out: Workspace | None, y: Tensor, *logdet: Tensor) -> tuple[Tensor, ...]:
         if out is None:
             return y, *logdet
         for value in logdet:
@@ -90,7 +94,7 @@ class Operator:
         return result if self._logdet else (result,)
 
     def _setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        kept = inputs[0] if self._keep_input else output[0]
+        kept = inputs[0] if self.keeps_input(inputs) else output[0]
         ctx.save_for_backward(kept, *inputs[1 : self._tensors])
         ctx.options = inputs[self._tensors :]
 

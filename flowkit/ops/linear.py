@@ -29,7 +29,7 @@ def check(name: str, x: Tensor, weight: Tensor) -> None:
     check_channels(name, x, "weight", weight, rank=2)
 
 
-_operator = Operator("channel_linear", reference, backward_reference, check, tensors=2, logdet=False, keep_input=True)
+_operator = Operator("channel_linear", reference, backward_reference, check, tensors=2, logdet=False, keep="input")
 
 
 def channel_linear(x: Tensor, weight: Tensor, *, out: Workspace | None = None) -> Tensor:
