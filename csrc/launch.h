@@ -8,7 +8,7 @@ namespace flowkit {
 enum class DType { float32, float64, bfloat16, float16 };
 
 // l(u), see math/clamp.h.
-enum class Clamp { none, tanh, atan, sigmoid };
+enum class Clamp { none, tanh, atan, sigmoid, softplus, softclip, hard };
 
 // A tensor (batch, channel, pixel): strides in elements; extent = elements from data to the last one, included.
 struct View {
@@ -39,6 +39,7 @@ struct LogDet {
 };
 
 // x' = x * exp(l(u)) + t on channels [begin, begin + count), the others unchanged; y[:, j] = x'[:, permutation[j]].
+// shift_first: x' = (x + t) * exp(l(u)). divide: -l(u) for l(u). bound, gain, offset, factor: of l(u), see math/clamp.h.
 // inverse: from y (in `x`) to x (in `y`). scale.data is null for the additive coupling. y.data may equal x.data if
 // there is no permutation.
 struct Coupling {
@@ -48,7 +49,8 @@ struct Coupling {
   Array permutation;  // int64, or null
   int64_t begin, count;
   Clamp clamp;
-  double bound, gain;
+  double bound, gain, offset, factor;
+  bool shift_first, divide;
   bool inverse;
 };
 struct CouplingForward : Coupling {

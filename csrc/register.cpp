@@ -12,7 +12,9 @@
 #define FLOWKIT_NAMESPACE flowkit
 #endif
 
-#define FLOWKIT_COUPLING "Tensor? permutation, int begin, int layout, int clamp, float bound, float gain, bool inverse"
+#define FLOWKIT_COUPLING                                                                                         \
+  "Tensor? permutation, int begin, int layout, int clamp, float bound, float gain, float offset, float factor, " \
+  "int form, bool inverse"
 #define FLOWKIT_OUT "Tensor(a!) out, Tensor(b!) logdet) -> ()"
 
 STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {

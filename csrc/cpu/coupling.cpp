@@ -277,22 +277,7 @@ template <class F>
 void dispatch_coupling(const Coupling& c, const F& f) {
   dispatch(c.dtype, [&](auto value) {
     using T = decltype(value);
-    using C = Compute<T>;
-    const auto direction = [&](auto inverse) {
-      constexpr bool inv = decltype(inverse)::value;
-      if (!c.scale.data) return f(value, math::Additive<C, inv>{});
-      const C bound = static_cast<C>(c.bound), gain = static_cast<C>(c.gain);
-      switch (c.clamp) {
-        case Clamp::none: return f(value, math::Affine<C, Clamp::none, inv>{{bound, gain}});
-        case Clamp::tanh: return f(value, math::Affine<C, Clamp::tanh, inv>{{bound, gain}});
-        case Clamp::atan: return f(value, math::Affine<C, Clamp::atan, inv>{{bound, gain}});
-        case Clamp::sigmoid: return f(value, math::Affine<C, Clamp::sigmoid, inv>{{bound, gain}});
-      }
-    };
-    if (c.inverse)
-      direction(std::true_type());
-    else
-      direction(std::false_type());
+    math::with_formula<Compute<T>>(c, [&](const auto& formula) { f(value, formula); });
   });
 }
 

@@ -103,27 +103,6 @@ CouplingViews<S> coupling_views(const Coupling& c) {
           view(static_cast<const int64_t*>(c.permutation.data), c.permutation.extent), c.begin, c.begin + c.count};
 }
 
-// Calls run(formula) with the struct of the coupling's clamp and direction.
-template <class T, bool inverse, class Run>
-void with_formula(const Coupling& c, Run run) {
-  const T bound = static_cast<T>(c.bound), gain = static_cast<T>(c.gain);
-  if (c.scale.data == nullptr) return run(math::Additive<T, inverse>{});
-  switch (c.clamp) {
-    case Clamp::none: return run(math::Affine<T, Clamp::none, inverse>{{bound, gain}});
-    case Clamp::tanh: return run(math::Affine<T, Clamp::tanh, inverse>{{bound, gain}});
-    case Clamp::atan: return run(math::Affine<T, Clamp::atan, inverse>{{bound, gain}});
-    case Clamp::sigmoid: return run(math::Affine<T, Clamp::sigmoid, inverse>{{bound, gain}});
-  }
-}
-
-template <class T, class Run>
-void with_formula(const Coupling& c, Run run) {
-  if (c.inverse)
-    with_formula<T, true>(c, run);
-  else
-    with_formula<T, false>(c, run);
-}
-
 // Whether a coupling over channels [first, first + count) of `views` can move 128 bits at a time.
 template <class S>
 bool packs_fit(const Coupling& c, int64_t first, int64_t count, std::initializer_list<const View*> whole,
@@ -146,7 +125,7 @@ void launch_coupling(const CouplingForward& c, Stream stream) {
   const bool packs = packs_fit<S>(c, first, count, {&c.x, &c.y}, {&c.scale, &c.shift});
   const Walk walk(c.shape, first, count, packs ? n : 1);
   const LogDetSink<T> out = sink<T>(c.logdet, walk.chunks);
-  with_formula<T>(c, [&](auto formula) {
+  math::with_formula<T>(c, [&](auto formula) {
     using Math = decltype(formula);
     const auto params = coupling_views<S>(c);
     const auto x = strided<const S>(c.x);
@@ -168,7 +147,7 @@ void launch_coupling_backward(const CouplingBackward& c, Stream stream) {
   const bool packs = packs_fit<S>(c, 0, c.shape.channels, {&c.grad_y, &c.y, &c.grad_x},
                                   {&c.scale, &c.shift, &c.grad_scale, &c.grad_shift});
   const Walk walk(c.shape, 0, c.shape.channels, packs ? n : 1);
-  with_formula<T>(c, [&](auto formula) {
+  math::with_formula<T>(c, [&](auto formula) {
     using Math = decltype(formula);
     const auto params = coupling_views<S>(c);
     const auto grad_y = strided<const S>(c.grad_y), y = strided<const S>(c.y);

@@ -11,30 +11,66 @@ struct Scale {
   T log, slope, factor;  // l, dl/du, and exp(l) or, for the inverse, exp(-l)
 };
 
+// With v = gain * u + offset:
+//   none      v
+//   tanh      bound * tanh(v)
+//   atan      bound * 0.636 * atan(v)
+//   sigmoid   log(factor * sigmoid(v) + bound)
+//   softplus  log(factor * softplus(v) + bound)
+//   softclip  v / (1 + |v| / bound)
+//   hard      gain * u between offset and bound; the gradient ignores the limits
+// divide: the negative of that.
 template <class T, Clamp clamp, bool inverse>
 struct ClampFn {
-  T bound, gain;
+  T bound, gain, offset, factor;
+  bool divide;
 
   FLOWKIT_HD Scale<T> operator()(T u) const {
-    u *= gain;
-    if constexpr (clamp == Clamp::tanh) {
-      const T t = tanh(u);
-      return with_factor(bound * t, bound * gain * (T(1) - t * t));
-    } else if constexpr (clamp == Clamp::atan) {
-      const T c = bound * T(0.636);  // FrEIA's stand-in for 2/pi
-      return with_factor(c * atan(u), c * gain / (T(1) + u * u));
-    } else if constexpr (clamp == Clamp::sigmoid) {
-      const T v = u + T(2);  // Glow
-      const T sigma = sigmoid(v), s = sigma + bound;
-      const T l = bound == T(0) && v < Constants<T>::sigmoid_is_exp ? v : log(s);
-      return {l, gain * sigma * (T(1) - sigma) / s, inverse ? T(1) / s : s};
+    if constexpr (clamp == Clamp::hard) {
+      const T v = gain * u, above = v < offset ? offset : v;
+      return of_log(above > bound ? bound : above, T(1));
     } else {
-      return with_factor(u, gain);
+      return of(gain * u + offset);
     }
   }
 
  private:
-  FLOWKIT_HD static Scale<T> with_factor(T l, T slope) { return {l, slope, exp(inverse ? -l : l)}; }
+  FLOWKIT_HD Scale<T> of(T v) const {
+    if constexpr (clamp == Clamp::tanh) {
+      const T t = tanh(v);
+      return of_log(bound * t, bound * (T(1) - t * t));
+    } else if constexpr (clamp == Clamp::atan) {
+      const T c = bound * T(0.636);  // FrEIA's stand-in for 2/pi
+      return of_log(c * atan(v), c / (T(1) + v * v));
+    } else if constexpr (clamp == Clamp::softclip) {
+      const T r = T(1) / (T(1) + abs(v) / bound);
+      return of_log(v * r, r * r);
+    } else if constexpr (clamp == Clamp::sigmoid) {
+      const T sigma = sigmoid(v);
+      return of_scale(v, sigma, T(1) - sigma, sigma * (T(1) - sigma));
+    } else if constexpr (clamp == Clamp::softplus) {
+      return of_scale(v, softplus(v), T(1), sigmoid(v));
+    } else {
+      return of_log(v, T(1));
+    }
+  }
+
+  // dl/dv is `slope`.
+  FLOWKIT_HD Scale<T> of_log(T l, T slope) const {
+    const T sign = divide ? T(-1) : T(1);
+    return {sign * l, sign * gain * slope, exp(inverse ? -sign * l : sign * l)};
+  }
+
+  // The scale is factor * positive(v) + bound, of derivative factor * derivative. Far below 0, positive(v) is exp(v) to
+  // the last bit and may vanish: there, without a bound, l = v + log(factor) and dl/dv = far_slope.
+  FLOWKIT_HD Scale<T> of_scale(T v, T positive, T far_slope, T derivative) const {
+    const T s = factor * positive + bound;
+    const bool far = bound == T(0) && v < Constants<T>::sigmoid_is_exp;
+    const T sign = divide ? T(-1) : T(1);
+    const T l = far ? v + log(factor) : log(s);
+    const T slope = far ? far_slope : factor * derivative / s;
+    return {sign * l, sign * gain * slope, inverse != divide ? T(1) / s : s};
+  }
 };
 
 }  // namespace flowkit::math

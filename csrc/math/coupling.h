@@ -10,24 +10,29 @@ struct CouplingGrad {
   T x, scale, shift;
 };
 
-// x' = x * exp(l(u)) + t.
+// x' = x * exp(l(u)) + t; shift_first: x' = (x + t) * exp(l(u)).
 template <class T, Clamp clamp, bool inverse>
 struct Affine {
   ClampFn<T, clamp, inverse> scale;
+  bool shift_first;
 
   // Adds this direction's log-derivative to logdet.
   FLOWKIT_HD T forward(T x, T u, T t, T& logdet) const {
     const Scale<T> s = scale(u);
     logdet += inverse ? -s.log : s.log;
-    return inverse ? (x - t) * s.factor : x * s.factor + t;
+    if constexpr (inverse)
+      return shift_first ? x * s.factor - t : (x - t) * s.factor;
+    else
+      return shift_first ? (x + t) * s.factor : x * s.factor + t;
   }
 
   FLOWKIT_HD CouplingGrad<T> backward(T grad, T grad_logdet, T out, T u, T t) const {
     const Scale<T> s = scale(u);
+    const T moved = grad * s.factor;
     if constexpr (inverse)
-      return {grad * s.factor, s.slope * (-grad * out - grad_logdet), -grad * s.factor};
+      return {moved, s.slope * (-grad * (shift_first ? out + t : out) - grad_logdet), shift_first ? -grad : -moved};
     else
-      return {grad * s.factor, s.slope * (grad * (out - t) + grad_logdet), grad};
+      return {moved, s.slope * (grad * (shift_first ? out : out - t) + grad_logdet), shift_first ? moved : grad};
   }
 };
 
@@ -38,5 +43,33 @@ struct Additive {
 
   FLOWKIT_HD CouplingGrad<T> backward(T grad, T, T, T, T) const { return {grad, T(0), inverse ? -grad : grad}; }
 };
+
+// Calls run(formula) with the struct of the coupling's clamp in the direction `inverse`.
+template <class T, bool inverse, class Run>
+void with_formula(const Coupling& c, const Run& run) {
+  if (c.scale.data == nullptr) return run(Additive<T, inverse>{});
+  const auto affine = [&](auto clamp) {
+    run(Affine<T, decltype(clamp)::value, inverse>{
+        {static_cast<T>(c.bound), static_cast<T>(c.gain), static_cast<T>(c.offset), static_cast<T>(c.factor), c.divide},
+        c.shift_first});
+  };
+  switch (c.clamp) {
+    case Clamp::none: return affine(std::integral_constant<Clamp, Clamp::none>());
+    case Clamp::tanh: return affine(std::integral_constant<Clamp, Clamp::tanh>());
+    case Clamp::atan: return affine(std::integral_constant<Clamp, Clamp::atan>());
+    case Clamp::sigmoid: return affine(std::integral_constant<Clamp, Clamp::sigmoid>());
+    case Clamp::softplus: return affine(std::integral_constant<Clamp, Clamp::softplus>());
+    case Clamp::softclip: return affine(std::integral_constant<Clamp, Clamp::softclip>());
+    case Clamp::hard: return affine(std::integral_constant<Clamp, Clamp::hard>());
+  }
+}
+
+template <class T, class Run>
+void with_formula(const Coupling& c, const Run& run) {
+  if (c.inverse)
+    with_formula<T, true>(c, run);
+  else
+    with_formula<T, false>(c, run);
+}
 
 }  // namespace flowkit::math

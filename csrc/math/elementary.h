@@ -25,7 +25,7 @@ struct Constants<float> {
   static constexpr float exp_limit = 120.0f, tanh_limit = 10.0f;
   static constexpr float sigmoid_is_exp = -20.0f;  // below, sigmoid(x) = exp(x) to the last bit
   static constexpr int mantissa_bits = 23, exponent_bias = 127;
-  static constexpr int exp_terms = 7, log_terms = 6, atan_terms = 10;
+  static constexpr int exp_terms = 7, log_terms = 6, log1p_terms = 8, atan_terms = 10;
 };
 
 template <>
@@ -36,7 +36,7 @@ struct Constants<double> {
   static constexpr double exp_limit = 1100.0, tanh_limit = 20.0;
   static constexpr double sigmoid_is_exp = -40.0;
   static constexpr int mantissa_bits = 52, exponent_bias = 1023;
-  static constexpr int exp_terms = 13, log_terms = 12, atan_terms = 21;
+  static constexpr int exp_terms = 13, log_terms = 12, log1p_terms = 17, atan_terms = 21;
 };
 
 template <class To, class From>
@@ -152,10 +152,32 @@ FLOWKIT_HD T atan(T x) {
 }
 
 template <class T>
+FLOWKIT_HD T abs(T x) {
+  return x < T(0) ? -x : x;
+}
+
+// log(1 + x) for x in [0, 1], to the last bits also near 0.
+template <class T>
+FLOWKIT_HD T log1p(T x) {
+#ifdef __CUDA_ARCH__
+  return ::log1p(x);
+#else
+  const T z = x / (x + T(2));
+  return (z + z) * odd_series<T, Constants<T>::log1p_terms, false>(z * z);
+#endif
+}
+
+template <class T>
 FLOWKIT_HD T sigmoid(T x) {
   const T e = exp(x < T(0) ? x : -x);
   const T s = T(1) / (T(1) + e);
   return x < T(0) ? e * s : s;
+}
+
+// log(1 + exp(x)).
+template <class T>
+FLOWKIT_HD T softplus(T x) {
+  return (x > T(0) ? x : T(0)) + log1p(exp(x < T(0) ? x : -x));
 }
 
 }  // namespace flowkit::math

@@ -35,13 +35,21 @@ struct CouplingInputs {
   Optional shift;
 };
 
+// The options of the affine coupling, by their codes in flowkit/ops/affine.py.
+struct AffineOptions {
+  int64_t layout = 0, clamp = 0;
+  double bound = 0, gain = 1, offset = 0, factor = 1;
+  int64_t form = 0;
+};
+
 // Fills what forward and backward share; keeps prepared copies alive in `hold`.
 Coupling coupling_options(const Tensor& x, const Tensor* params, const Tensor& shift_or_params, bool packed,
-                          const Optional& permutation, int64_t begin, int64_t layout, int64_t clamp, double bound,
-                          double gain, bool inverse, CouplingInputs& hold) {
+                          const Optional& permutation, int64_t begin, const AffineOptions& o, bool inverse,
+                          CouplingInputs& hold) {
   check_x(x);
   check_permutation(x, permutation);
-  FLOWKIT_CHECK(clamp >= 0 && clamp <= 3 && layout >= 0 && layout <= 3, "flowkit: unknown clamp or layout");
+  FLOWKIT_CHECK(o.clamp >= 0 && o.clamp <= static_cast<int64_t>(Clamp::hard), "flowkit: unknown clamp");
+  FLOWKIT_CHECK(o.layout >= 0 && o.layout <= 3 && o.form >= 0 && o.form <= 2, "flowkit: unknown layout or form");
   Coupling c;
   c.shape = shape_of(x);
   c.dtype = dtype_of(x);
@@ -58,7 +66,7 @@ Coupling coupling_options(const Tensor& x, const Tensor* params, const Tensor& s
     c.shift = view(hold.params);
     c.count = hold.params.size(1);
   } else {
-    const Packed p = unpack(hold.params, hold.shift, layout);
+    const Packed p = unpack(hold.params, hold.shift, o.layout);
     c.scale = p.scale;
     c.shift = p.shift;
     c.count = packed ? hold.params.size(1) / 2 : hold.params.size(1);
@@ -68,9 +76,13 @@ Coupling coupling_options(const Tensor& x, const Tensor* params, const Tensor& s
                 " transformed channels from ", begin, " on leave x with ", x.size(1), " channels");
   c.permutation = array(permutation);
   c.begin = begin;
-  c.clamp = static_cast<Clamp>(clamp);
-  c.bound = bound;
-  c.gain = gain;
+  c.clamp = static_cast<Clamp>(o.clamp);
+  c.bound = o.bound;
+  c.gain = o.gain;
+  c.offset = o.offset;
+  c.factor = o.factor;
+  c.shift_first = o.form == 1;
+  c.divide = o.form == 2;
   c.inverse = inverse;
   return c;
 }
@@ -117,20 +129,20 @@ CouplingGrads run_coupling_backward(Coupling c, const CouplingInputs& hold, cons
 }  // namespace
 
 void affine_coupling_out(const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin,
-                         int64_t layout, int64_t clamp, double bound, double gain, bool inverse, const Tensor& out,
-                         const Tensor& logdet) {
+                         int64_t layout, int64_t clamp, double bound, double gain, double offset, double factor,
+                         int64_t form, bool inverse, const Tensor& out, const Tensor& logdet) {
   CouplingInputs hold;
-  const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp,
-                                      bound, gain, inverse, hold);
+  const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin,
+                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
   run_coupling(c, hold.x, out, logdet, true);
 }
 
 std::tuple<Tensor, Tensor> affine_coupling(const Tensor& x, const Tensor& params, Optional shift, Optional permutation,
                                            int64_t begin, int64_t layout, int64_t clamp, double bound, double gain,
-                                           bool inverse) {
+                                           double offset, double factor, int64_t form, bool inverse) {
   CouplingInputs hold;
-  const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp,
-                                      bound, gain, inverse, hold);
+  const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin,
+                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
   Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
   run_coupling(c, hold.x, y, logdet, false);
   return {y, logdet};
@@ -139,14 +151,14 @@ std::tuple<Tensor, Tensor> affine_coupling(const Tensor& x, const Tensor& params
 void additive_coupling_out(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse,
                            const Tensor& out, const Tensor& logdet) {
   CouplingInputs hold;
-  const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, 0, 0, 0, 1, inverse, hold);
+  const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, {}, inverse, hold);
   run_coupling(c, hold.x, out, logdet, true);
 }
 
 std::tuple<Tensor, Tensor> additive_coupling(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin,
                                              bool inverse) {
   CouplingInputs hold;
-  const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, 0, 0, 0, 1, inverse, hold);
+  const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, {}, inverse, hold);
   Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
   run_coupling(c, hold.x, y, logdet, false);
   return {y, logdet};
@@ -155,10 +167,11 @@ std::tuple<Tensor, Tensor> additive_coupling(const Tensor& x, const Tensor& shif
 std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(const Tensor& grad_y, const Tensor& grad_logdet,
                                                             const Tensor& y, const Tensor& params, Optional shift,
                                                             Optional permutation, int64_t begin, int64_t layout,
-                                                            int64_t clamp, double bound, double gain, bool inverse) {
+                                                            int64_t clamp, double bound, double gain, double offset,
+                                                            double factor, int64_t form, bool inverse) {
   CouplingInputs hold;
-  const Coupling c = coupling_options(y, &params, shift ? *shift : params, !shift, permutation, begin, layout, clamp,
-                                      bound, gain, inverse, hold);
+  const Coupling c = coupling_options(y, &params, shift ? *shift : params, !shift, permutation, begin,
+                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
   const CouplingGrads g = run_coupling_backward(c, hold, grad_y, grad_logdet, y, true, layout);
   return {g.x, g.params, g.shift};
 }
@@ -167,7 +180,7 @@ std::tuple<Tensor, Tensor> additive_coupling_backward(const Tensor& grad_y, cons
                                                       const Tensor& shift, Optional permutation, int64_t begin,
                                                       bool inverse) {
   CouplingInputs hold;
-  const Coupling c = coupling_options(y, nullptr, shift, false, permutation, begin, 0, 0, 0, 1, inverse, hold);
+  const Coupling c = coupling_options(y, nullptr, shift, false, permutation, begin, {}, inverse, hold);
   const CouplingGrads g = run_coupling_backward(c, hold, grad_y, grad_logdet, y, false, 0);
   return {g.x, g.params};
 }

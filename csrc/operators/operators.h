@@ -12,11 +12,11 @@ using torch::stable::Tensor;
 using Optional = std::optional<Tensor>;
 
 void affine_coupling_out(const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin,
-                         int64_t layout, int64_t clamp, double bound, double gain, bool inverse, const Tensor& out,
-                         const Tensor& logdet);
+                         int64_t layout, int64_t clamp, double bound, double gain, double offset, double factor,
+                         int64_t form, bool inverse, const Tensor& out, const Tensor& logdet);
 std::tuple<Tensor, Tensor> affine_coupling(const Tensor& x, const Tensor& params, Optional shift, Optional permutation,
                                            int64_t begin, int64_t layout, int64_t clamp, double bound, double gain,
-                                           bool inverse);
+                                           double offset, double factor, int64_t form, bool inverse);
 void additive_coupling_out(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse,
                            const Tensor& out, const Tensor& logdet);
 std::tuple<Tensor, Tensor> additive_coupling(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin,
@@ -24,7 +24,8 @@ std::tuple<Tensor, Tensor> additive_coupling(const Tensor& x, const Tensor& shif
 std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(const Tensor& grad_y, const Tensor& grad_logdet,
                                                             const Tensor& y, const Tensor& params, Optional shift,
                                                             Optional permutation, int64_t begin, int64_t layout,
-                                                            int64_t clamp, double bound, double gain, bool inverse);
+                                                            int64_t clamp, double bound, double gain, double offset,
+                                                            double factor, int64_t form, bool inverse);
 std::tuple<Tensor, Tensor> additive_coupling_backward(const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y,
                                                       const Tensor& shift, Optional permutation, int64_t begin,
                                                       bool inverse);

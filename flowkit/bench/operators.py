@@ -86,7 +86,7 @@ def rotation(x: Tensor) -> Tensor:
 
 def affine_coupling(name: str, clamp: str = "tanh", permuted: bool = False) -> Operator:
     """Affine coupling on the second half of the channels, with or without a permutation in the same pass."""
-    index, bound = affine.CLAMPS.index(clamp), affine.DEFAULT_BOUND[clamp]
+    options = affine.clamp_options(clamp, None, 1.0, None, 1.0)
 
     def call(
         function: Callable[..., Any],
@@ -98,7 +98,7 @@ def affine_coupling(name: str, clamp: str = "tanh", permuted: bool = False) -> O
         return function(x, params, begin=x.size(1) // 2, clamp=clamp, permutation=permutation, out=out)
 
     def reference(x: Tensor, params: Tensor, permutation: Tensor | None = None, *, inverse: bool) -> Any:
-        return affine.reference(x, params, None, permutation, x.size(1) // 2, 0, index, bound, 1.0, inverse)
+        return affine.reference(x, params, None, permutation, x.size(1) // 2, 0, *options, 0, inverse)
 
     return Operator(
         name,

@@ -1,7 +1,11 @@
 """Affine coupling: x' = x * exp(l(u)) + t on a run of channels, with the permutation that follows it."""
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from flowkit.ops._layout import logdet_dtype
 from flowkit.ops._operator import Operator, check_coupling, check_permutation, check_x
@@ -9,10 +13,24 @@ from flowkit.ops.permute import gather_channels, scatter_channels
 from flowkit.ops.workspace import Workspace
 
 LAYOUTS = ("scale_shift", "shift_scale", "scale_shift_interleaved", "shift_scale_interleaved")
-CLAMPS = ("none", "tanh", "atan", "sigmoid")
-DEFAULT_BOUND = {"none": 0.0, "tanh": 1.0, "atan": 2.0, "sigmoid": 0.0}
+CLAMPS = ("none", "tanh", "atan", "sigmoid", "softplus", "softclip", "hard")
+FORMS = ("s*x+t", "s*(x+t)", "x/s+t")
+DEFAULT_BOUND: dict[str, float | tuple[float, float]] = {
+    "none": 0.0,
+    "tanh": 1.0,
+    "atan": 2.0,
+    "sigmoid": 0.0,
+    "softplus": 0.0,
+    "softclip": math.log(1000),  # zuko: scales between 1e-3 and 1e3
+    "hard": (-5.0, 3.0),  # Pyro
+}
+DEFAULT_OFFSET = {"sigmoid": 2.0}  # Glow: sigmoid(u + 2)
 ATAN_SCALE = 0.636  # FrEIA's stand-in for 2/pi
-SIGMOID_SHIFT = 2.0  # Glow: sigmoid(u + 2)
+
+_SHIFT_FIRST, _DIVIDE = 1, 2  # places in FORMS
+
+ClampOptions = tuple[int, float, float, float, float]
+"""(clamp, bound, gain, offset, factor) as the operator takes them; a hard clamp's limits are offset and bound."""
 
 
 def unpack(params: Tensor, shift: Tensor | None, layout: int) -> tuple[Tensor, Tensor]:
@@ -29,31 +47,59 @@ def pack(u: Tensor, t: Tensor, layout: int) -> Tensor:
     return torch.cat([first, second], 1) if layout < 2 else torch.stack([first, second], 2).flatten(1, 2)
 
 
-def log_scale(u: Tensor, clamp: int, bound: float, gain: float) -> Tensor:
+def log_scale(u: Tensor, options: ClampOptions) -> Tensor:
     """l(u), the clamped log-scale."""
-    u = gain * u
-    match CLAMPS[clamp]:
+    code, bound, gain, offset, factor = options
+    match CLAMPS[code]:
+        case "hard":
+            u = gain * u
+            return u + (u.clamp(offset, bound) - u).detach()  # the gradient passes straight through
+        case "none":
+            return gain * u + offset
+    v = gain * u + offset
+    match CLAMPS[code]:
         case "tanh":
-            return bound * torch.tanh(u)
+            return bound * torch.tanh(v)
         case "atan":
-            return (bound * ATAN_SCALE) * torch.atan(u)
+            return (bound * ATAN_SCALE) * torch.atan(v)
+        case "softclip":
+            return v / (1 + v.abs() / bound)
+        case "sigmoid" if bound == 0:
+            return F.logsigmoid(v) + math.log(factor)
         case "sigmoid":
-            v = u + SIGMOID_SHIFT
-            return torch.nn.functional.logsigmoid(v) if bound == 0 else torch.log(torch.sigmoid(v) + bound)
-    return u
+            return torch.log(factor * torch.sigmoid(v) + bound)
+    if bound:
+        return torch.log(factor * _softplus(v) + bound)
+    return torch.where(v < _FAR, v, torch.log(_softplus(v.clamp(min=_FAR)))) + math.log(factor)
 
 
-def log_scale_slope(u: Tensor, clamp: int, bound: float, gain: float) -> Tensor:
+_FAR = -40.0
+"""Below, softplus(v) = sigmoid(v) = exp(v) to the last bit of float64."""
+
+
+def _softplus(v: Tensor) -> Tensor:
+    return -F.logsigmoid(-v)  # F.softplus is cut off at 20
+
+
+def log_scale_slope(u: Tensor, options: ClampOptions) -> Tensor:
     """dl/du."""
-    u = gain * u
-    match CLAMPS[clamp]:
+    code, bound, gain, offset, factor = options
+    v = gain * u + offset
+    match CLAMPS[code]:
         case "tanh":
-            return (bound * gain) * (1 - torch.tanh(u).square())
+            return (bound * gain) * (1 - torch.tanh(v).square())
         case "atan":
-            return (bound * ATAN_SCALE * gain) / (1 + u.square())
+            return (bound * ATAN_SCALE * gain) / (1 + v.square())
+        case "softclip":
+            return gain / (1 + v.abs() / bound).square()
+        case "sigmoid" if bound == 0:
+            return gain * torch.sigmoid(-v)
         case "sigmoid":
-            s = torch.sigmoid(u + SIGMOID_SHIFT)
-            return gain * s * (1 - s) / (s + bound)
+            s = torch.sigmoid(v)
+            return (gain * factor) * s * (1 - s) / (factor * s + bound)
+        case "softplus":
+            v = v if bound else v.clamp(min=_FAR)
+            return (gain * factor) * torch.sigmoid(v) / (factor * _softplus(v) + bound)
     return torch.full_like(u, gain)
 
 
@@ -67,17 +113,21 @@ def reference(
     clamp: int,
     bound: float,
     gain: float,
+    offset: float,
+    factor: float,
+    form: int,
     inverse: bool,
 ) -> tuple[Tensor, Tensor]:
     """The coupling in plain torch."""
     u, t = unpack(params, shift, layout)
     end = begin + u.size(1)
-    logs = log_scale(u, clamp, bound, gain)
+    logs = log_scale(u, (clamp, bound, gain, offset, factor)) * (-1 if form == _DIVIDE else 1)
+    scale = torch.exp(-logs if inverse else logs)
     if inverse:
         x = scatter_channels(x, permutation)
-        moved = (x[:, begin:end] - t) * torch.exp(-logs)
+        moved = x[:, begin:end] * scale - t if form == _SHIFT_FIRST else (x[:, begin:end] - t) * scale
     else:
-        moved = x[:, begin:end] * torch.exp(logs) + t
+        moved = (x[:, begin:end] + t) * scale if form == _SHIFT_FIRST else x[:, begin:end] * scale + t
     y = torch.cat([x[:, :begin], moved, x[:, end:]], 1)
     logdet = logs.to(logdet_dtype(x.dtype)).flatten(1).sum(1)
     return (y, -logdet) if inverse else (gather_channels(y, permutation), logdet)
@@ -95,6 +145,9 @@ def backward_reference(
     clamp: int,
     bound: float,
     gain: float,
+    offset: float,
+    factor: float,
+    form: int,
     inverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, params, shift from the output ``y``; differentiable, so it is also the double backward."""
@@ -103,17 +156,17 @@ def backward_reference(
     if not inverse:
         y, grad_y = scatter_channels(y, permutation), scatter_channels(grad_y, permutation)
     grad, out = grad_y[:, begin:end], y[:, begin:end]
-    scale = torch.exp(log_scale(u, clamp, bound, gain))
+    options, sign = (clamp, bound, gain, offset, factor), -1 if form == _DIVIDE else 1
+    logs, slope = sign * log_scale(u, options), sign * log_scale_slope(u, options)
     grad_l = grad_logdet.to(y.dtype).reshape(-1, *[1] * (y.dim() - 1))
-    slope = log_scale_slope(u, clamp, bound, gain)
     if inverse:
-        grad_moved = grad / scale
-        grad_t = -grad_moved
-        grad_u = slope * (-grad * out - grad_l)
+        grad_moved = grad * torch.exp(-logs)
+        grad_t = -grad if form == _SHIFT_FIRST else -grad_moved
+        grad_u = slope * (-grad * (out + t if form == _SHIFT_FIRST else out) - grad_l)
     else:
-        grad_moved = grad * scale
-        grad_t = grad
-        grad_u = slope * (grad * (out - t) + grad_l)
+        grad_moved = grad * torch.exp(logs)
+        grad_t = grad_moved if form == _SHIFT_FIRST else grad
+        grad_u = slope * (grad * (out if form == _SHIFT_FIRST else out - t) + grad_l)
     grad_x = torch.cat([grad_y[:, :begin], grad_moved, grad_y[:, end:]], 1)
     if inverse:
         grad_x = gather_channels(grad_x, permutation)
@@ -140,6 +193,28 @@ def check(
 _operator = Operator("affine_coupling", reference, backward_reference, check, tensors=4)
 _LAYOUT_CODE = {name: code for code, name in enumerate(LAYOUTS)}
 _CLAMP_CODE = {name: code for code, name in enumerate(CLAMPS)}
+_FORM_CODE = {name: code for code, name in enumerate(FORMS)}
+
+Bound = float | tuple[float, float] | None
+
+
+def clamp_options(clamp: str, bound: Bound, gain: float, offset: float | None, factor: float) -> ClampOptions:
+    """The options of a clamp as the operator takes them.
+
+    Raises:
+        ValueError: an unknown clamp, or a bound of the wrong kind.
+    """
+    code = _CLAMP_CODE.get(clamp)
+    if code is None:
+        raise ValueError(f"affine_coupling: clamp must be one of {', '.join(CLAMPS)}, got {clamp!r}")
+    limit = DEFAULT_BOUND[clamp] if bound is None else bound
+    if isinstance(limit, (tuple, list)) != (clamp == "hard"):
+        wanted = "a pair (least, largest)" if clamp == "hard" else "one number"
+        raise ValueError(f"affine_coupling: bound must be {wanted} for clamp {clamp!r}, got {bound}")
+    if isinstance(limit, (tuple, list)):
+        low, limit = limit
+        return code, limit, gain, low, factor
+    return code, limit, gain, DEFAULT_OFFSET.get(clamp, 0.0) if offset is None else offset, factor
 
 
 def _call(
@@ -148,24 +223,27 @@ def _call(
     shift: Tensor | None,
     begin: int,
     clamp: str,
-    bound: float | None,
+    bound: Bound,
     gain: float,
+    offset: float | None,
+    factor: float,
+    form: str,
     layout: str,
     permutation: Tensor | None,
     out: Workspace | None,
     inverse: bool,
 ) -> tuple[Tensor, Tensor]:
-    clamp_code, layout_code = _CLAMP_CODE.get(clamp), _LAYOUT_CODE.get(layout)
-    if clamp_code is None:
-        raise ValueError(f"affine_coupling: clamp must be one of {', '.join(CLAMPS)}, got {clamp!r}")
+    layout_code, form_code = _LAYOUT_CODE.get(layout), _FORM_CODE.get(form)
     if layout_code is None:
         raise ValueError(f"affine_coupling: layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    if form_code is None:
+        raise ValueError(f"affine_coupling: form must be one of {', '.join(FORMS)}, got {form!r}")
     if params.dtype is not x.dtype:
         params = params.to(x.dtype)
     if shift is not None and shift.dtype is not x.dtype:
         shift = shift.to(x.dtype)
-    options = (begin, layout_code, clamp_code, DEFAULT_BOUND[clamp] if bound is None else bound, gain, inverse)
-    return _operator(out, permutation is None, x, params, shift, permutation, *options)
+    options: tuple[Any, ...] = (begin, layout_code, *clamp_options(clamp, bound, gain, offset, factor), form_code)
+    return _operator(out, permutation is None, x, params, shift, permutation, *options, inverse)
 
 
 def affine_coupling(
@@ -175,26 +253,41 @@ def affine_coupling(
     *,
     begin: int,
     clamp: str = "tanh",
-    bound: float | None = None,
+    bound: Bound = None,
     gain: float = 1.0,
+    offset: float | None = None,
+    factor: float = 1.0,
+    form: str = "s*x+t",
     layout: str = "scale_shift",
     permutation: Tensor | None = None,
     out: Workspace | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Affine coupling (Real NVP, arXiv 1605.08803, eq. 7-8): one pass over memory.
 
-    Channels [begin, begin + n) become ``x * exp(l(u)) + t``, the others pass through, and the result is permuted:
-    ``y = x'[:, permutation]``.
+    Channels [begin, begin + n) become ``s * x + t`` with ``s = exp(l(u))``, the others pass through, and the result is
+    permuted: ``y = x'[:, permutation]``.
 
     Arguments:
         x: (B, C, *spatial), 0 to 3 spatial dimensions.
         params: raw scale u and shift t, (B, 2n, *spatial); u alone, (B, n, *spatial), if ``shift`` is given.
         shift: t, (B, n, *spatial), when it comes from a network of its own.
         begin: first transformed channel.
-        clamp: l(u) is ``gain*u`` ("none"), ``bound*tanh(gain*u)`` ("tanh"), ``bound*0.636*atan(gain*u)`` ("atan",
-            FrEIA), ``log(sigmoid(gain*u + 2) + bound)`` ("sigmoid", Glow, arXiv 1807.03039).
-        bound: largest |l| of tanh (default 1) and atan (default 2); smallest scale of sigmoid (default 0).
-        gain: multiplies u before the clamp.
+        clamp: l as a function of ``v = gain * u + offset``:
+
+            ========== ====================================== ==================================================
+            "none"     v                                      any sign of the gain
+            "tanh"     bound * tanh(v)                        bound 1 by default
+            "atan"     bound * 0.636 * atan(v)                FrEIA; bound 2 by default
+            "sigmoid"  log(factor * sigmoid(v) + bound)       Glow, arXiv 1807.03039; offset 2, bound 0 by default
+            "softplus" log(factor * softplus(v) + bound)      bound 0 by default
+            "softclip" v / (1 + abs(v) / bound)               zuko; bound log(1000) by default
+            "hard"     gain * u, cut off at the bound's ends  Pyro; bound (-5, 3) by default, no offset; the gradient
+                                                              passes straight through
+            ========== ====================================== ==================================================
+        bound: see ``clamp``; a pair for "hard".
+        gain, offset: see ``clamp``; the offset is 2 for "sigmoid" and 0 for the others by default.
+        factor: see ``clamp``, for "sigmoid" and "softplus".
+        form: "s*x+t"; "s*(x+t)", adding first, as in glow-pytorch and jet; or "x/s+t", whose inverse multiplies.
         layout: how ``params`` packs u and t: "scale_shift" or "shift_scale" in halves, "scale_shift_interleaved" or
             "shift_scale_interleaved" in alternating channels.
         permutation: (C,) int64, follows the coupling.
@@ -206,7 +299,7 @@ def affine_coupling(
     Raises:
         ValueError: a shape, dtype, device or option that does not fit.
     """
-    return _call(x, params, shift, begin, clamp, bound, gain, layout, permutation, out, False)
+    return _call(x, params, shift, begin, clamp, bound, gain, offset, factor, form, layout, permutation, out, False)
 
 
 def affine_coupling_inverse(
@@ -216,11 +309,14 @@ def affine_coupling_inverse(
     *,
     begin: int,
     clamp: str = "tanh",
-    bound: float | None = None,
+    bound: Bound = None,
     gain: float = 1.0,
+    offset: float | None = None,
+    factor: float = 1.0,
+    form: str = "s*x+t",
     layout: str = "scale_shift",
     permutation: Tensor | None = None,
     out: Workspace | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`affine_coupling`, with the same arguments: x and log|det dx/dy|."""
-    return _call(y, params, shift, begin, clamp, bound, gain, layout, permutation, out, True)
+    return _call(y, params, shift, begin, clamp, bound, gain, offset, factor, form, layout, permutation, out, True)

@@ -13,7 +13,15 @@ from torch import Tensor
 
 Namespace = Any
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-CLAMPS = {"none": (0.0,), "tanh": (1.0, 2.5), "atan": (2.0, 1.0), "sigmoid": (0.0, 1e-3)}
+CLAMPS = {
+    "none": (0.0,),
+    "tanh": (1.0, 2.5),
+    "atan": (2.0, 1.0),
+    "sigmoid": (0.0, 1e-3),
+    "softplus": (0.0, 1e-3),
+    "softclip": (6.9, 1.0),
+    "hard": (0.5, 3.0),
+}
 MEMORY = ("contiguous", "channels_last", "slice", "misaligned")
 
 
@@ -54,13 +62,16 @@ class Case:
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
 
-def affine(ops: Namespace, case: Case, clamp: str, bound: float, gain: float, layout: int | None) -> None:
+def affine(
+    ops: Namespace, case: Case, clamp: str, bound: float, gain: float, layout: int | None, form: int = 0
+) -> None:
     """``layout`` None: scale and shift in tensors of their own."""
     torch.manual_seed(case.seed)
     x, permutation = case.tensor(), case.permutation()
     params = case.tensor(case.count * (1 if layout is None else 2))
     shift = case.tensor(case.count) if layout is None else None
-    options = (case.begin, layout or 0, list(CLAMPS).index(clamp), bound, gain, case.inverse)
+    code, (offset, factor) = list(CLAMPS).index(clamp), (-0.4, 1.0) if clamp == "hard" else (0.3, 1.5)
+    options = (case.begin, layout or 0, code, bound, gain, offset, factor, form, case.inverse)
     _forward(ops, "affine_coupling", "affine", case, x, (params, shift, permutation), options, permutation is None)
     _backward(ops, "affine_coupling", "affine", case, x, (params, shift, permutation), options)
 

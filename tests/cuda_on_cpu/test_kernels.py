@@ -41,11 +41,11 @@ def cases(draw: st.DrawFn, largest_channels: int = 40) -> Case:
 @pytest.mark.parametrize("layout", [None, 0, 1, 2, 3])
 @pytest.mark.parametrize("clamp", CLAMPS)
 @settings(max_examples=20)
-@given(case=cases(), which=st.integers(0, 1), gain=st.sampled_from([1.0, 0.5]))
+@given(case=cases(), which=st.integers(0, 1), gain=st.sampled_from([1.0, 0.5]), form=st.integers(0, 2))
 def test_affine_coupling(
-    emulated: Namespace, clamp: str, layout: int | None, case: Case, which: int, gain: float
+    emulated: Namespace, clamp: str, layout: int | None, case: Case, which: int, gain: float, form: int
 ) -> None:
-    comparison.affine(emulated, case, clamp, CLAMPS[clamp][which % len(CLAMPS[clamp])], gain, layout)
+    comparison.affine(emulated, case, clamp, CLAMPS[clamp][which % len(CLAMPS[clamp])], gain, layout, form)
 
 
 @few
@@ -112,8 +112,10 @@ def test_results_do_not_depend_on_the_order_of_threads_and_blocks(
 
     def everything() -> list[torch.Tensor]:
         return [
-            *emulated.affine_coupling(x, params, None, None, 6, 0, 1, 1.0, 1.0, False),
-            *emulated.affine_coupling_backward(grad, grad_logdet, x, params, None, None, 6, 0, 1, 1.0, 1.0, False),
+            *emulated.affine_coupling(x, params, None, None, 6, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, False),
+            *emulated.affine_coupling_backward(
+                grad, grad_logdet, x, params, None, None, 6, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, False
+            ),
             *emulated.actnorm(x, scale, shift, True, False),
             *emulated.actnorm_backward(grad, grad_logdet, x, scale, shift, True, False),
             *emulated.leaky_relu(x, 0.9, False),
@@ -130,7 +132,7 @@ def test_padding_around_a_view_is_left_alone(emulated: Namespace) -> None:
     case = Case(torch.float32, 2, 6, (4, 4), 3, 3)
     wide = torch.full((2, 10, 4, 4), 7.0)
     out, params, logdet = wide[:, 2:8], case.tensor(), torch.zeros(2)
-    emulated.affine_coupling_out(case.tensor(), params, None, None, 3, 0, 1, 1.0, 1.0, False, out, logdet)
+    emulated.affine_coupling_out(case.tensor(), params, None, None, 3, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, False, out, logdet)
     assert (wide[:, :2] == 7).all() and (wide[:, 8:] == 7).all() and (out != 7).all()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 import flowkit.ops  # noqa: F401, fills OPERATORS
 from flowkit.ops._layout import logdet_dtype
 from flowkit.ops._operator import OPERATORS, Operator
+from flowkit.ops.affine import CLAMPS
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.bfloat16: 3e-2, torch.float16: 4e-3}
@@ -72,6 +73,7 @@ def make_case(
     separate: bool = False,
     first: bool = False,
     log_scale: bool = True,
+    form: int = 0,
     seed: int = 0,
 ) -> Case:
     """Random arguments for operator ``name``."""
@@ -102,8 +104,13 @@ def make_case(
         return Case(OPERATORS[name], (x, weight.to(dtype)))
     params = randn(batch, moved if separate else 2 * moved, *space)
     shift = randn(batch, moved, *space) if separate else None
-    bound = 1e-3 if clamp == 3 else 1.3
-    return Case(OPERATORS[name], (x, params, shift, maybe, begin, layout, clamp, bound, 0.9, inverse))
+    return Case(OPERATORS[name], (x, params, shift, maybe, begin, layout, *clamp_options(clamp), form, inverse))
+
+
+def clamp_options(clamp: int) -> tuple[int, float, float, float, float]:
+    """Options of the clamp of this number, away from their defaults."""
+    bound = {"sigmoid": 1e-3, "softplus": 1e-3, "hard": 0.5}.get(CLAMPS[clamp], 1.3)
+    return clamp, bound, 0.9, -0.6 if CLAMPS[clamp] == "hard" else 0.4, 1.7
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:

@@ -23,6 +23,9 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "begin near the largest integer": (lambda: ops.affine_coupling(X, ONES, begin=2**63 - 2), "channels"),
     "negative begin": (lambda: ops.additive_coupling(X, ONES, begin=-1), "channels"),
     "clamp": (lambda: ops.affine_coupling(X, ONES, begin=2, clamp="sine"), "one of none, tanh"),
+    "form": (lambda: ops.affine_coupling(X, ONES, begin=2, form="x+t"), "one of s\\*x\\+t"),
+    "bound of a hard clamp": (lambda: ops.affine_coupling(X, ONES, begin=2, clamp="hard", bound=1.0), "pair"),
+    "pair of bounds": (lambda: ops.affine_coupling(X, ONES, begin=2, bound=(1.0, 2.0)), "one number"),
     "layout": (lambda: ops.affine_coupling(X, ONES, begin=2, layout="mixed"), "one of scale_shift"),
     "device": (lambda: ops.affine_coupling(X, ONES.to("meta"), begin=2), "cpu and params on meta"),
     "repeated channel": (lambda: ops.permute_channels(X, torch.tensor([0, 1, 1, 2])), "permutation"),
@@ -80,7 +83,7 @@ def test_gradients_with_the_negative_bit() -> None:
         return torch.autograd.grad(loss, (x, params))
 
     got = gradients(ops.affine_coupling(x, params, begin=0)[0])
-    expected = gradients(affine.reference(x, params, None, None, 0, 0, 1, 1.0, 1.0, False)[0])
+    expected = gradients(affine.reference(x, params, None, None, 0, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, False)[0])
     torch.testing.assert_close(got, expected)
 
 

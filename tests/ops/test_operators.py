@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from flowkit import ops
+from flowkit.ops import affine
 from flowkit.ops._layout import dense_strides, is_channels_last, logdet_dtype
 from flowkit.ops.workspace import Workspace
 from tests.ops.cases import DTYPES, OPERATORS, SHAPES, TOLERANCE, Case, is_float, make_case, relative_error
@@ -19,7 +21,8 @@ OPTIONS = {
     "channels_last": st.booleans(),
     "inverse": st.booleans(),
     "permuted": st.booleans(),
-    "clamp": st.integers(0, 3),
+    "clamp": st.integers(0, 6),
+    "form": st.integers(0, 2),
     "layout": st.integers(0, 3),
     "separate": st.booleans(),
     "first": st.booleans(),
@@ -90,8 +93,12 @@ def test_buffers_hold_the_same_result_and_the_input_is_untouched(name: str, opti
 
 def grad_cases() -> list:
     found = [make_case(name, (2, 4, 3), inverse=inverse) for name in NAMES for inverse in (False, True)]
-    found += [make_case("affine_coupling", (2, 4), clamp=c, layout=3, permuted=False) for c in range(4)]
-    found += [make_case("affine_coupling", (2, 4), clamp=2, separate=True, inverse=True)]
+    found += [make_case("affine_coupling", (2, 4), clamp=c, layout=3, permuted=False, form=c % 3) for c in range(6)]
+    found += [
+        make_case("affine_coupling", (2, 4), clamp=c, separate=True, inverse=True, form=f)
+        for c in (2, 4)
+        for f in range(3)
+    ]
     found += [make_case("actnorm", (2, 3, 2, 2), log_scale=False, inverse=i) for i in (False, True)]
     return found
 
@@ -198,14 +205,14 @@ def test_views_of_larger_tensors(name: str, strided: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("clamp", range(4))
+@pytest.mark.parametrize("clamp", range(6))
 def test_clamps_are_accurate_over_their_range(clamp: int, dtype: torch.dtype) -> None:
     u = torch.linspace(-30, 30, 4001, dtype=dtype).reshape(-1, 1)
     params = torch.cat([u, torch.zeros_like(u)], 1)
     x = torch.cat([torch.zeros_like(u), torch.ones_like(u)], 1)
     operator = OPERATORS["affine_coupling"]
-    bound = (0.0, 2.0, 2.0, 0.0)[clamp]
-    args = (x, params, None, None, 1, 0, clamp, bound, 1.0, False)
+    bound = (0.0, 2.0, 2.0, 0.0, 0.0, 2.0)[clamp]
+    args = (x, params, None, None, 1, 0, clamp, bound, 1.0, 0.0, 1.0, 0, False)
     y, logdet = operator(None, False, *args)
     wide = (x.double(), params.double(), *args[2:])
     expected, expected_logdet = operator.reference(*wide)
@@ -217,8 +224,47 @@ def test_clamps_are_accurate_over_their_range(clamp: int, dtype: torch.dtype) ->
 def test_extreme_inputs_stay_defined() -> None:
     u = torch.tensor([[-1e30, -200.0, 200.0, 1e30, float("inf"), float("-inf"), float("nan")]]).T
     x = torch.ones(len(u), 2)
-    for clamp in (1, 2):
-        args = (x, torch.cat([u, torch.zeros_like(u)], 1), None, None, 1, 0, clamp, 1.0, 1.0, False)
+    for clamp in (1, 2, 6):
+        args = (x, torch.cat([u, torch.zeros_like(u)], 1), None, None, 1, 0, clamp, 1.0, 1.0, 0.0, 1.0, 0, False)
         y, logdet = OPERATORS["affine_coupling"](None, False, *args)
         assert torch.isfinite(y[:-1]).all() and torch.isfinite(logdet[:-1]).all()
         assert torch.isnan(y[-1, 1]) and torch.isnan(logdet[-1])
+
+
+@pytest.mark.parametrize("clamp", ["sigmoid", "softplus", "softclip"])
+def test_gradients_stay_finite_where_a_scale_vanishes(clamp: str) -> None:
+    u = torch.linspace(-500, 60, 57).reshape(-1, 1)
+    params = torch.cat([u, torch.zeros_like(u)], 1).requires_grad_()
+    for function, reference in ((ops.affine_coupling, False), (affine.reference, True)):
+        options = {"begin": 1, "clamp": clamp}
+        if reference:
+            x = torch.ones(len(u), 2)
+            codes = affine.clamp_options(clamp, None, 1.0, None, 1.0)
+            _, logdet = function(x, params, None, None, 1, 0, *codes, 0, False)
+        else:
+            _, logdet = function(torch.ones(len(u), 2), params, **options)
+        (grad,) = torch.autograd.grad(logdet.sum(), params)
+        assert grad.isfinite().all() and logdet.isfinite().all()
+        assert clamp == "softclip" or float(grad[0, 0]) == 1
+
+
+def test_a_hard_clamp_passes_the_gradient_straight_through() -> None:
+    u, x = torch.tensor([[-9.0], [0.5], [9.0]]), torch.full((3, 2), 2.0)
+    params = torch.cat([u, torch.zeros_like(u)], 1).requires_grad_()
+    y, logdet = ops.affine_coupling(x, params, begin=1, clamp="hard")
+    expected = torch.tensor([-5.0, 0.5, 3.0])
+    torch.testing.assert_close(logdet, expected)
+    torch.testing.assert_close(y[:, 1], 2 * expected.exp())
+    (grad,) = torch.autograd.grad(y.sum() + logdet.sum(), params)
+    torch.testing.assert_close(grad[:, 0], 2 * expected.exp() + 1)
+
+
+def test_forms_say_what_they_compute() -> None:
+    x, u, t = torch.randn(3, 2, 4).unbind(0)
+    s = 2 * torch.sigmoid(u)
+    for form, expected in (("s*x+t", s * x + t), ("s*(x+t)", s * (x + t)), ("x/s+t", x / s + t)):
+        options = {"begin": 0, "clamp": "sigmoid", "offset": 0.0, "factor": 2.0, "form": form}
+        y, logdet = ops.affine_coupling(x, u, t, **options)
+        torch.testing.assert_close(y, expected)
+        torch.testing.assert_close(logdet, (-1 if form == "x/s+t" else 1) * s.log().sum(1))
+        torch.testing.assert_close(ops.affine_coupling_inverse(y, u, t, **options), (x, -logdet))
