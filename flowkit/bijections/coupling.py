@@ -8,19 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from flowkit import ops
-from flowkit.bijections.base import Bijection, kind_of
-from flowkit.bijections.permutation import check_permutation, swap
-from flowkit.ops.affine import CLAMPS, LAYOUTS
+from flowkit.bijections.base import batch_logdet, kind_of
+from flowkit.bijections.parts import Parts
+from flowkit.ops.affine import CLAMPS, FORMS, LAYOUTS, Bound, ClampOptions, clamp_options, log_scale, unpack
 
 Factory = Callable[[int, int], nn.Module]
 
 
-class _Coupling(Bijection):
+class _Coupling(Parts):
     """What couplings share: the two parts, the conditioner networks and the permutation that follows."""
 
     in_place = True
-    permutation: Tensor | None
-    _permuted: Tensor | None
     _outputs = 1  # numbers that the conditioner gives for each transformed channel
 
     def __init__(
@@ -32,17 +30,11 @@ class _Coupling(Bijection):
         split: int | None = None,
         transform_first: bool = False,
         permutation: str | Tensor | None = None,
+        mask: str | Tensor | None = None,
     ) -> None:
         super().__init__()
         self._check_count("condition", condition, 0)
-        alone = "" if condition else "one channel can only be driven by a condition"
-        self._check_count("channels", channels, 1 if condition else 2, advice=alone)
-        self.channels, self.condition_channels, self.transform_first = channels, condition, transform_first
-        self.split = channels // 2 if split is None else split
-        self._check_count("split", self.split, int(condition == 0), channels - 1)
-        moved = channels - self.split
-        self._begin, start = (0, moved) if transform_first else (self.split, 0)
-        self._passive = (start, self.split)
+        moved = self._divide(channels, condition, split, transform_first, mask)
         inputs = self.split + condition
         if not isinstance(net, tuple):
             self._width = self._outputs * moved
@@ -52,9 +44,7 @@ class _Coupling(Bijection):
             self.scale_net, self.shift_net = (self._built(one, inputs) for one in net)
         else:
             raise self._wrong("net", "a factory" + " or a pair of them" * (self._outputs == 2), f"{len(net)} factories")
-        drawn = isinstance(permutation, Tensor)
-        self.register_buffer("permutation", self._as_permutation(permutation), persistent=drawn)
-        self._locate_passive()
+        self._permute_by(permutation)
 
     def _built(self, net: Any, inputs: int) -> nn.Module:
         """The network that the factory ``net`` makes."""
@@ -68,58 +58,33 @@ class _Coupling(Bijection):
             raise self._wrong("net", expected, f"a factory that returns a {type(module).__name__}")
         return module
 
-    def _as_permutation(self, permutation: str | Tensor | None) -> Tensor | None:
-        if permutation is None:
-            return None
-        if isinstance(permutation, Tensor):
-            self.check_loaded("permutation", permutation)
-            return permutation.long()
-        if permutation == "swap":
-            return swap(self.channels or 0, self._passive[0] or self.split)
-        if permutation == "flip":
-            return torch.arange(self.channels or 0).flip(0)
-        raise self._wrong("permutation", "None, 'swap', 'flip' or a tensor", repr(permutation))
-
-    def check_loaded(self, name: str, value: Tensor) -> None:
-        if name == "permutation":
-            check_permutation(type(self).__name__, value)
-            self._check_channels(len(value), name)
-
-    def _locate_passive(self) -> None:
-        """Keeps where the passive channels lie after the permutation."""
-        found = None
-        if self.permutation is not None:
-            found = self.permutation.argsort().narrow(0, *self._passive)
-        self.register_buffer("_permuted", found, persistent=False)
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        self._locate_passive()
-
     def forward(
         self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         """y (B, C, *spatial) and its log-det (B,)."""
-        return self._transform(x, self._conditioner(x, condition, inverse=False), inverse=False, out=out)
+        params = self._conditioner(x, condition, inverse=False)
+        if self._order is not None:
+            x = ops.permute_channels(x, self._order, out=out)
+        return self._transform(x, params, inverse=False, out=out)
 
     def inverse(
         self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         """x (B, C, *spatial) and its log-det (B,)."""
-        return self._transform(y, self._conditioner(y, condition, inverse=True), inverse=True, out=out)
+        x, logdet = self._transform(y, self._conditioner(y, condition, inverse=True), inverse=True, out=out)
+        if self._order is not None:
+            x = ops.permute_channels(x, self._order, inverse=True, out=out)
+        return x, logdet
 
     def _transform(
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The elementwise map with what the conditioner gave: the fused operator, permutation included."""
+        """The elementwise map with what the conditioner gave: the fused operator, permutation ``_fused`` included."""
         raise NotImplementedError(f"{type(self).__name__} defines no _transform")
 
     def _conditioner(self, x: Tensor, condition: Tensor | None, inverse: bool) -> tuple[Tensor, ...]:
         """The networks' outputs for x (before the permutation) or, with ``inverse``, for y (after it)."""
-        if inverse and self._permuted is not None:
-            given = x.index_select(1, self._permuted)
-        else:
-            given = x.narrow(1, *self._passive)
+        given = self._passive_part(x, inverse)
         if condition is not None and self.condition_channels:
             if condition.ndim < x.ndim:
                 spread = condition.reshape(*condition.shape, *[1] * (x.ndim - 2))
@@ -147,13 +112,13 @@ class _Coupling(Bijection):
     def extra_repr(self) -> str:
         shown = [f"{self.channels}"]
         shown += [f"condition={self.condition_channels}"] * (self.condition_channels > 0)
-        shown += [f"split={self.split}"] * (self.split != (self.channels or 0) // 2)
+        shown += self._shown_parts()
         shown += ["transform_first=True"] * self.transform_first
         return ", ".join(shown)
 
 
 class AffineCoupling(_Coupling):
-    """Affine coupling (Real NVP, arXiv 1605.08803, eq. 4-5) with any conditioner, clamp and split.
+    """Affine coupling (Real NVP, arXiv 1605.08803, eq. 4-9) with any conditioner, clamp and split.
 
     The transformed channels become ``x * exp(l(u)) + t`` with (u, t) = net(passive channels, condition); then, in the
     same pass over memory, all channels are permuted.
@@ -165,18 +130,44 @@ class AffineCoupling(_Coupling):
             not write into its input, as ``nn.ReLU(inplace=True)`` does as a first layer: it may be a view of x.
         condition: channels K of the condition, (B, K) (spread over all pixels) or (B, K, *spatial).
         split: number of passive channels, default C // 2; 0 leaves all to the condition.
-        transform_first: whether the first channels are transformed and the last ones passive.
-        clamp, bound, gain, layout: see :func:`flowkit.ops.affine_coupling`.
+        transform_first: whether the first part is transformed and the second one passive; with a mask, whether the
+            mask tells what is transformed.
+        clamp, bound, gain, offset, factor, form, layout: see :func:`flowkit.ops.affine_coupling`.
         permutation: what follows: "swap" (the two parts change places), "flip" (reverse order), or a tensor (C,), which
             the state dict keeps.
+        mask: instead of ``split``, what is passive, as a tensor of 0 and 1, which the state dict keeps: channels (C,);
+            or places (1 or C, *spatial), or "checkerboard", the places of even index sum for any size. The network sees
+            the passive channels alone, in one more pass over x; behind a mask of places it sees all C channels, zero
+            where they are transformed, and gives u and t for all of them (Real NVP, eq. 9).
+        volume_preserving: GIN (arXiv 2001.04872): the log-scales lose their mean over the transformed "channels", for
+            each pixel, or over "all" that is transformed in a sample, and the log-det is 0. l(u) is then computed by
+            plain torch operators before the fused one. Not with a mask of places.
+
+    What other libraries call by these options:
+
+    ======================= =========================================================================================
+    FrEIA                   clamp "atan", "tanh", or for its "SIGMOID" "tanh" with gain 0.5; bound 2; FrEIA before 0.2
+                            bound 5, and in its GLOW block gain 1 / 5
+    normflows               layout "shift_scale_interleaved" in the inverse of this layer; its "exp" is clamp "none",
+                            "sigmoid" is form "x/s+t" with clamp "sigmoid", "sigmoid_inv" the same with form "s*x+t"
+    nflows                  layout "shift_scale", clamp "sigmoid" or "softplus", bound 1e-3, a mask and
+                            transform_first=True
+    zuko                    clamp "softclip", layout "shift_scale_interleaved", a mask
+    flowjax                 clamp "softplus", layout "shift_scale"
+    Pyro                    clamp "hard", layout "shift_scale"
+    glow-pytorch            clamp "sigmoid", form "s*(x+t)"
+    jet                     clamp "sigmoid" with offset 0 and factor 2, form "s*(x+t)"
+    tarflow, affine part    the inverse of this layer with clamp "none"
+    ======================= =========================================================================================
 
     Raises:
-        ValueError: an option that does not exist or is out of its range, a split that leaves nothing to one side, a net
-            that is no factory; when called, a net that gives another number of channels than it was asked for, or that
-            is of another type than x.
+        ValueError: an option that does not exist or is out of its range, a split or mask that leaves nothing to one
+            side, a net that is no factory; when called, a net that gives another number of channels than it was asked
+            for, or that is of another type than x.
     """
 
     _outputs = 2
+    _spatial_masks = True
 
     def __init__(
         self,
@@ -187,30 +178,92 @@ class AffineCoupling(_Coupling):
         split: int | None = None,
         transform_first: bool = False,
         clamp: str = "tanh",
-        bound: float | None = None,
+        bound: Bound = None,
         gain: float = 1.0,
+        offset: float | None = None,
+        factor: float = 1.0,
+        form: str = "s*x+t",
         layout: str = "scale_shift",
         permutation: str | Tensor | None = None,
+        mask: str | Tensor | None = None,
+        volume_preserving: str | None = None,
     ) -> None:
-        if clamp not in CLAMPS:
-            raise self._wrong("clamp", f"one of {', '.join(CLAMPS)}", repr(clamp))
-        if layout not in LAYOUTS:
-            raise self._wrong("layout", f"one of {', '.join(LAYOUTS)}", repr(layout))
-        if not math.isfinite(gain):
-            raise self._wrong("gain", "a finite number", gain)
-        least = 0.0 if clamp == "sigmoid" else -math.inf
-        if bound is not None and not (math.isfinite(bound) and bound >= least):
-            raise self._wrong("bound", "a finite number" + " >= 0" * (least == 0), bound)
-        super().__init__(
-            channels, net, condition=condition, split=split, transform_first=transform_first, permutation=permutation
-        )
         self.clamp, self.bound, self.gain, self.layout = clamp, bound, gain, layout
+        self.offset, self.factor, self.form = offset, factor, form
+        self._check_options()
+        if volume_preserving not in (None, "channels", "all"):
+            raise self._wrong("volume_preserving", "None, 'channels' or 'all'", repr(volume_preserving))
+        super().__init__(
+            channels,
+            net,
+            condition=condition,
+            split=split,
+            transform_first=transform_first,
+            permutation=permutation,
+            mask=mask,
+        )
+        if volume_preserving and self._masks_space:
+            raise self._wrong("volume_preserving", "None beside a mask of places", repr(volume_preserving))
+        self.volume_preserving = volume_preserving
+
+    def _check_options(self) -> None:
+        for name, value, known in (
+            ("clamp", self.clamp, CLAMPS),
+            ("layout", self.layout, LAYOUTS),
+            ("form", self.form, FORMS),
+        ):
+            if value not in known:
+                raise self._wrong(name, f"one of {', '.join(known)}", repr(value))
+        if not math.isfinite(self.gain):
+            raise self._wrong("gain", "a finite number", self.gain)
+        if not 0 < self.factor < math.inf or (self.factor != 1 and self.clamp not in ("sigmoid", "softplus")):
+            raise self._wrong("factor", "a positive number, 1 unless the clamp is sigmoid or softplus", self.factor)
+        if self.offset is not None and (self.clamp == "hard" or not math.isfinite(self.offset)):
+            raise self._wrong("offset", "a finite number, or None for a hard clamp", self.offset)
+        self._check_bound()
+
+    def _check_bound(self) -> None:
+        if self.bound is None:
+            return
+        if self.clamp == "hard":
+            if not isinstance(self.bound, (tuple, list)) or len(self.bound) != 2 or not self.bound[0] < self.bound[1]:
+                raise self._wrong("bound", "a pair (least, largest) for a hard clamp", self.bound)
+            return
+        positive = {"sigmoid": " >= 0", "softplus": " >= 0", "softclip": " > 0"}.get(self.clamp, "")
+        fits = isinstance(self.bound, (int, float)) and math.isfinite(self.bound)
+        if not fits or (positive and (self.bound < 0 or (self.bound == 0 and self.clamp == "softclip"))):  # type: ignore
+            raise self._wrong("bound", f"a finite number{positive}", self.bound)
 
     def _transform(
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         call = ops.affine_coupling_inverse if inverse else ops.affine_coupling
-        return call(x, *params, **self._options(), out=out)
+        options = self._options()
+        if not (self.volume_preserving or self._masks_space):
+            return call(x, *params, **options, out=out)
+        prepared, clamp = self._prepared(x, *params)
+        before = out.logdet.clone() if out is not None and self.volume_preserving else None
+        y, logdet = call(x, *prepared, **options | clamp, out=out)
+        if not self.volume_preserving:
+            return y, logdet
+        if before is None:
+            return y, batch_logdet(x, 0.0)
+        return y, logdet.copy_(before)  # 0 but for rounding
+
+    def _prepared(self, x: Tensor, *params: Tensor) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
+        """What the operator gets for a GIN or a mask of places: u (or l(u), and the clamp that leaves it), and t."""
+        u, t = unpack(params[0], params[1] if len(params) == 2 else None, LAYOUTS.index(self.layout))
+        options: dict[str, Any] = {}
+        clamp = clamp_options(self.clamp, self.bound, self.gain, self.offset, self.factor)
+        if self.volume_preserving or not _is_identity_at_zero(clamp):
+            u = log_scale(u, clamp)
+            options = {"clamp": "none", "bound": None, "gain": 1.0, "offset": None, "factor": 1.0}
+        if self.volume_preserving:
+            u = u - u.mean(1 if self.volume_preserving == "channels" else tuple(range(1, u.ndim)), keepdim=True)
+        if self._masks_space:
+            moved = ~self._passive_places(x)
+            u, t = u * moved, t * moved
+        return (u, t), options
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -218,22 +271,40 @@ class AffineCoupling(_Coupling):
             "clamp": self.clamp,
             "bound": self.bound,
             "gain": self.gain,
+            "offset": self.offset,
+            "factor": self.factor,
+            "form": self.form,
             "layout": self.layout,
-            "permutation": self.permutation,
+            "permutation": self._fused,
         }
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, clamp={self.clamp!r}"
+        shown = f"{super().extra_repr()}, clamp={self.clamp!r}"
+        shown += f", form={self.form!r}" * (self.form != "s*x+t")
+        return shown + f", volume_preserving={self.volume_preserving!r}" * (self.volume_preserving is not None)
+
+
+def _is_identity_at_zero(clamp: ClampOptions) -> bool:
+    """Whether l(0) = 0."""
+    code, bound, _, offset, _ = clamp
+    if CLAMPS[code] == "hard":
+        return offset <= 0 <= bound
+    return CLAMPS[code] not in ("sigmoid", "softplus") and offset == 0
 
 
 class AdditiveCoupling(_Coupling):
     """Additive coupling (NICE, arXiv 1410.8516): the transformed channels become ``x + net(passive, condition)``.
 
-    Arguments: as :class:`AffineCoupling`, without clamp and layout; ``net`` is one factory. The log-det is zero.
+    Arguments: as :class:`AffineCoupling`, without what concerns the scale; ``net`` is one factory. The log-det is zero.
     """
+
+    _spatial_masks = True
 
     def _transform(
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         call = ops.additive_coupling_inverse if inverse else ops.additive_coupling
-        return call(x, *params, begin=self._begin, permutation=self.permutation, out=out)
+        (shift,) = params
+        if self._masks_space:
+            shift = shift * ~self._passive_places(x)
+        return call(x, shift, begin=self._begin, permutation=self._fused, out=out)

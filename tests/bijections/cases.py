@@ -39,6 +39,7 @@ class Case(NamedTuple):
 MLP = nets.mlp(hidden=8, depth=1, activation="tanh")
 PAIR = (nets.mlp(hidden=8, depth=0, activation="tanh", tanh_last=True), nets.mlp(hidden=8, depth=0, activation="silu"))
 CONV = nets.convnet(hidden=6, activation="elu")
+ODD, PLACES = torch.arange(5) % 2 == 1, torch.tensor([[[1, 0, 0], [0, 1, 1]], [[0, 0, 1], [1, 0, 1]]])
 VECTOR, IMAGE, ANY = ((4,),), ((4, 2, 3),), ((4,), (4, 3), (4, 2, 3), (4, 2, 1, 2))
 
 
@@ -64,7 +65,7 @@ def _affine(**options: object) -> Callable[[], Bijection]:
     return lambda: AffineCoupling(4, MLP, **options)  # type: ignore[arg-type]
 
 
-def _clamped(clamp: str, layout: str, **options: float) -> Case:
+def _clamped(clamp: str, layout: str, **options: object) -> Case:
     return Case(f"affine_{clamp}_{layout}", _affine(clamp=clamp, layout=layout, **options), VECTOR + IMAGE)
 
 
@@ -80,6 +81,16 @@ CASES = [
     _clamped("tanh", "shift_scale", bound=2.0, gain=0.5),
     _clamped("atan", "scale_shift_interleaved"),
     _clamped("sigmoid", "shift_scale_interleaved", bound=1e-3),
+    _clamped("softplus", "shift_scale", bound=1e-2, form="s*(x+t)"),
+    _clamped("softclip", "scale_shift_interleaved", bound=2.0, form="x/s+t"),
+    _clamped("hard", "scale_shift", bound=(-9.0, 9.0)),
+    Case("affine_jet", _affine(clamp="sigmoid", offset=0.0, factor=2.0, form="s*(x+t)"), VECTOR + IMAGE),
+    Case("affine_gin", _affine(clamp="atan", volume_preserving="channels", permutation="swap"), ANY),
+    Case("affine_gin_all", _affine(volume_preserving="all", form="x/s+t"), ANY),
+    Case("affine_channel_mask", _affine(mask=torch.tensor([1, 0, 0, 1]), condition=2, permutation="flip"), ANY, (2,)),
+    Case("affine_odd_mask", lambda: AffineCoupling(5, MLP, mask=ODD, transform_first=True), ((5,), (5, 2))),
+    Case("affine_checkerboard", lambda: AffineCoupling(3, CONV, mask="checkerboard", clamp="sigmoid"), ((3, 3, 2),)),
+    Case("affine_places", lambda: AffineCoupling(2, PAIR, mask=PLACES, permutation=torch.tensor([1, 0])), ((2, 2, 3),)),
     Case("affine_any_rank", _affine(permutation="flip"), ANY),
     Case("affine_odd_first", lambda: AffineCoupling(5, MLP, transform_first=True, permutation="swap"), ((5,), (5, 2))),
     Case("affine_split", _affine(split=1, permutation=torch.tensor([1, 3, 0, 2])), VECTOR + IMAGE),
@@ -89,6 +100,8 @@ CASES = [
     Case("affine_image_on_image", lambda: AffineCoupling(4, CONV, condition=3), IMAGE, (3, 2, 3)),
     Case("additive", lambda: AdditiveCoupling(4, MLP, permutation="swap"), ANY),
     Case("additive_first", lambda: AdditiveCoupling(5, MLP, condition=2, transform_first=True), ((5,), (5, 2)), (2,)),
+    Case("additive_mask", lambda: AdditiveCoupling(5, MLP, mask=ODD, permutation="flip"), ((5,), (5, 2))),
+    Case("additive_checkerboard", lambda: AdditiveCoupling(1, CONV, mask="checkerboard"), ((1, 4, 4), (1, 2, 1))),
     Case("linear_dense", _linear("dense"), ANY),
     Case("linear_lu", _linear("lu"), ANY),
     Case("linear_qr", _linear("qr"), ANY),

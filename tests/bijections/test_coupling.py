@@ -1,13 +1,14 @@
 """Couplings: which channels move, by which network, and what follows."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowkit import nets
-from flowkit.bijections import AdditiveCoupling, AffineCoupling, Compose, Flip, Permutation, Swap
+from flowkit.bijections import ActNorm, AdditiveCoupling, AffineCoupling, Compose, Flip, Permutation, Swap
 
-MLP = nets.mlp(hidden=8, depth=0)
+MLP, CONV = nets.mlp(hidden=8, depth=0), nets.convnet(hidden=4)
 
 
 def test_the_formula() -> None:
@@ -51,6 +52,53 @@ def test_only_a_given_permutation_is_in_the_state_dict_and_loading_moves_it() ->
     second.load_state_dict(first.state_dict())
     x = torch.randn(3, 4)
     torch.testing.assert_close(second.inverse(first(x)[0])[0], x)
+
+
+def test_a_mask_of_channels_is_the_coupling_of_the_sorted_channels() -> None:
+    mask = torch.tensor([0, 1, 0, 1, 1])
+    passive, active = [1, 3, 4], [0, 2]
+    layer, x, c = AffineCoupling(5, MLP, condition=2, mask=mask, clamp="tanh"), torch.randn(3, 5), torch.randn(3, 2)
+    u, t = layer.net(torch.cat([x[:, passive], c], 1)).chunk(2, 1)
+    expected = x.clone()
+    expected[:, active] = x[:, active] * torch.tanh(u).exp() + t
+    torch.testing.assert_close(layer(x, c), (expected, torch.tanh(u).sum(1)))
+    other = AffineCoupling(5, MLP, condition=2, mask=1 - mask, transform_first=True)
+    other.net.load_state_dict(layer.net.state_dict())
+    torch.testing.assert_close(other(x, c), layer(x, c))
+
+
+def test_a_mask_of_places_is_that_of_real_nvp() -> None:
+    layer, x = AffineCoupling(2, CONV, mask="checkerboard", clamp="none"), torch.randn(3, 2, 4, 3)
+    b = (torch.arange(4)[:, None] + torch.arange(3)) % 2 == 0
+    s, t = layer.net(b * x).chunk(2, 1)
+    y, logdet = layer(x)
+    torch.testing.assert_close(y, b * x + ~b * (x * s.exp() + t))  # Real NVP, eq. 9
+    torch.testing.assert_close(logdet, (~b * s).sum((1, 2, 3)))
+    assert torch.equal(y * b, x * b)
+
+
+def test_masks_are_in_the_state_dict_and_loading_moves_them() -> None:
+    first, second = (AffineCoupling(4, MLP, mask=torch.tensor(m)) for m in ([1, 1, 0, 0], [0, 1, 0, 1]))
+    second.load_state_dict(first.state_dict())
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(second(x), first(x), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="mask.*with 2 entries of 1"):
+        second.load_state_dict({**first.state_dict(), "mask": torch.tensor([1, 1, 1, 0])})
+    assert "mask" not in AffineCoupling(4, CONV, mask="checkerboard").state_dict()
+
+
+@pytest.mark.parametrize("over, dims", [("channels", (1,)), ("all", (1, 2, 3))])
+def test_gin_takes_the_mean_off_the_log_scales(over: str, dims: tuple[int, ...]) -> None:
+    layer, x = AffineCoupling(6, CONV, clamp="atan", volume_preserving=over), torch.randn(3, 6, 2, 3)
+    u, t = layer.net(x[:, :3]).chunk(2, 1)
+    s = 2 * 0.636 * torch.atan(u)
+    y, logdet = layer(x)
+    torch.testing.assert_close(y[:, 3:], x[:, 3:] * (s - s.mean(dims, keepdim=True)).exp() + t)
+    assert torch.equal(logdet, torch.zeros(3))
+    with torch.no_grad():
+        chained, total = Compose(layer, ActNorm(6).eval(), layer)(x)
+    torch.testing.assert_close(chained, layer(y)[0])
+    assert torch.equal(total, torch.zeros(3))
 
 
 def test_zero_last_layers_start_as_the_identity() -> None:
