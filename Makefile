@@ -5,6 +5,7 @@
 #   make test      run the tests            (make test ARGS="tests/ops -k affine")
 #   make lint      ruff and mypy
 #   make bench     time every operator      (make bench ARGS="--suite full --json out/bench.json")
+#   make figures   time flowkit beside other libraries   (make figures ARGS="tabular glow --json out/figures.json")
 #   make clean     remove the environment and everything that was built
 #
 # PYTHON chooses the interpreter that creates .venv, TORCH what pip installs for torch: the pair below is the one the
@@ -19,7 +20,7 @@ PY := $(VENV)/bin/python
 STAMPS := $(VENV)/stamps
 NATIVE_SOURCES := setup.py $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench figures clean
 
 install: $(STAMPS)/native
 
@@ -36,11 +37,15 @@ lint: install
 bench: install
 	$(PY) -m flowkit bench $(ARGS)
 
+figures: $(STAMPS)/peers
+	$(PY) -m benchmarks.figures $(ARGS)
+
 clean:
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .benchmarks
 	rm -f flowkit/*.so
 
-# Three stamps: the interpreter with torch, the packages (follow pyproject.toml), the native build (follows csrc and setup.py).
+# Stamps: the interpreter with torch, the packages (follow pyproject.toml), the native build (follows csrc and setup.py), and
+# the libraries that `make figures` measures beside flowkit.
 $(STAMPS)/torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "flowkit needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
@@ -53,6 +58,10 @@ $(STAMPS)/torch:
 $(STAMPS)/packages: pyproject.toml $(STAMPS)/torch
 	$(PY) -m pip install --quiet "setuptools>=77" wheel "pybind11>=2.13" ninja
 	FLOWKIT_NATIVE=0 $(PY) -m pip install --quiet --no-build-isolation --editable ".[zoo,dev]"
+	@touch $@
+
+$(STAMPS)/peers: $(STAMPS)/native
+	FLOWKIT_NATIVE=0 $(PY) -m pip install --quiet --no-build-isolation --editable ".[peers]"
 	@touch $@
 
 $(STAMPS)/native: $(NATIVE_SOURCES) $(STAMPS)/packages

@@ -1,0 +1,118 @@
+"""The figures: the parts run on tiny sizes and give rows of the promised form; the flows compared are the same flow."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import figures, growth, table
+from benchmarks.parts import models, peers, peers_images, roundtrip
+from benchmarks.parts.models import Images, Model, Vectors
+from benchmarks.parts.rows import KEYS, Settings, cost, faster, row, value
+from flowkit.graph import Graph
+
+QUICK = Settings(torch.device("cpu"), quick=True)
+TINY_VECTORS = [Vectors(features=6, blocks=2, hidden=8, batch=16, bins=bins) for bins in (0,)]
+TINY_IMAGES = Images(side=8, levels=2, steps=1, hidden=4, batch=2)
+
+
+@pytest.mark.parametrize("part", figures.PARTS)
+def test_a_part_gives_rows_of_the_promised_form(part: str) -> None:
+    rows = list(figures.PARTS[part](QUICK))
+    assert [r for r in rows if r["ours"] is not None]
+    for r in rows:
+        assert tuple(r) == KEYS
+        assert r["ours"] is None or r["ours"] >= 0
+        assert all(isinstance(cell, str) for cell in table.cells(r))
+
+
+def test_ratio_and_target_of_a_row() -> None:
+    assert row("", "", 2.0, "copy", 30.0, faster(15))["met"]
+    assert not row("", "", 2.0, "copy", 29.0, faster(15))["met"]
+    dear = row("", "", 3.0, "nets", 2.0, cost(1.4))
+    assert dear["ratio"] == 1.5 and not dear["met"]
+    assert row("", "", 2, "nflows", 319, value(2))["met"]
+    assert row("", "", 2.0, "compile", None, faster(3))["met"] is None
+
+
+def comparisons() -> Iterator[Any]:
+    """(library, its flow, ours as a graph, the shape of a batch)."""
+    for size in TINY_VECTORS:
+        for library, make in peers.vector_flows(size).items():
+            shape = (size.batch, size.features)
+            yield pytest.param(library, make, models.vector_flow(size), shape, id=f"{library}-{size.bins}")
+    side = TINY_IMAGES.side
+    for library, make in peers_images.image_flows(TINY_IMAGES).items():
+        shape = (TINY_IMAGES.batch, TINY_IMAGES.channels, side, side)
+        yield pytest.param(library, make, models.image_flow(TINY_IMAGES), shape, id=f"{library}-images")
+
+
+@pytest.mark.parametrize(("library", "make", "graph", "shape"), list(comparisons()))
+def test_flows_of_other_libraries_have_our_parameters_and_invert(
+    library: str, make: Callable[[], Model], graph: Graph, shape: tuple[int, ...]
+) -> None:
+    pytest.importorskip(library)
+    theirs, ours, x = make(), models.ours(graph), torch.randn(shape)
+    rotations = sum(2 * n * n + n for n in TINY_IMAGES.widths())  # FrEIA's are not trained
+    assert theirs.parameters == ours.parameters - (rotations if library == "FrEIA" and len(shape) > 2 else 0)
+    for model in (theirs, ours):
+        latents = model.start(x)
+        assert sum(z.numel() for z in models.tensors(latents)) == x.numel()
+        with torch.no_grad():
+            torch.testing.assert_close(model.inverse(latents), x, atol=1e-4, rtol=1e-4)
+
+
+def test_conditioners_alone_are_all_conditioners() -> None:
+    flow = models.ours(models.vector_flow(TINY_VECTORS[0]))
+    pairs = models.conditioners(flow, torch.randn(16, 6))
+    assert len(pairs) == TINY_VECTORS[0].blocks
+    assert all(given.shape == (16, 3) and given.is_contiguous() for _, given in pairs)
+
+
+def test_random_blocks_are_random() -> None:
+    x = torch.randn(64, roundtrip.FEATURES)
+    flow = roundtrip.random_flow(8, x)
+    z, logdet = flow(x)
+    assert float((z - x).abs().min(1).values.max().detach()) > 1e-3
+    assert logdet.std() > 0
+
+
+def test_command_line_keeps_parts_and_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, readme = tmp_path / "new" / "figures.json", tmp_path / "README.md"
+    assert figures.main(["exactness", "--quick", "--json", str(file)]) == 0
+    assert figures.main(["calls", "--quick", "--json", str(file)]) == 0
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert set(content["parts"]) == {"exactness", "calls"}
+    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n", encoding="utf-8")
+    for _ in range(2):
+        table.write(content, readme)
+    written = readme.read_text(encoding="utf-8")
+    assert written.startswith("before\n") and written.endswith("after\n") and "old" not in written
+    assert written.count("round trip") == 1
+    assert "Not measured on a GPU" in written
+
+
+def test_an_unknown_part_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        figures.main(["speed"])
+    assert "tabular" in capsys.readouterr().err
+
+
+def test_exponent_of_a_power_law() -> None:
+    sizes = (1, 2, 4, 8)
+    assert math.isclose(growth.exponent(sizes, [3 * n**1.5 for n in sizes]), 1.5)
+
+
+def test_growth_draws_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    picture, file = tmp_path / "growth.png", tmp_path / "growth.json"
+    assert growth.main(["--quick", "--out", str(picture), "--json", str(file)]) == 0
+    panels = json.loads(file.read_text(encoding="utf-8"))["axes"]
+    assert {axis.name for axis in growth.AXES} == set(panels)
+    assert picture.stat().st_size > 10_000
