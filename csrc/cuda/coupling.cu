@@ -1,11 +1,11 @@
 // Entry points of the couplings: choose the storage type. The kernels are compiled in coupling_<type>.cu.
 #include "logdet.cuh"
-#include "storage.cuh"
+#include "norm.cuh"
 
 namespace flowkit::cuda {
 
 template <class S>
-void launch_coupling(const CouplingForward&, Stream);
+void launch_coupling(const CouplingForward&, const ActNormParams<Compute<S>>&, Stream);
 template <class S>
 void launch_coupling_backward(const CouplingBackward&, Stream);
 
@@ -16,7 +16,7 @@ int64_t partial_size(const Shape& shape) {
 
 void coupling(const CouplingForward& c, Stream stream) {
   if (c.shape.batch == 0) return;
-  dispatch(c.dtype, [&](auto s) { launch_coupling<decltype(s)>(c, stream); });
+  dispatch(c.dtype, [&](auto s) { launch_coupling<decltype(s)>(c, {}, stream); });
 }
 
 void coupling_backward(const CouplingBackward& c, Stream stream) {

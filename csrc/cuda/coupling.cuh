@@ -1,11 +1,12 @@
-// Kernels of the affine and additive couplings: one pass for split, transform, untouched channels, permutation,
-// log-det.
+// Kernels of the affine and additive couplings: one pass for split, transform, untouched channels, permutation, the
+// actnorm that may follow, log-det.
 #pragma once
 
 #include <initializer_list>
 
 #include "../math/coupling.h"
 #include "logdet.cuh"
+#include "norm.cuh"
 #include "storage.cuh"
 
 namespace flowkit::cuda {
@@ -33,10 +34,11 @@ struct CouplingViews {
   __device__ __forceinline__ bool moves(int64_t channel) const { return channel >= begin && channel < end; }
 };
 
+// norm: the actnorm after the coupling, in its direction; on channels as they lie after the permutation.
 template <class Math, class S, int N>
 __global__ void __launch_bounds__(block_threads)
-    coupling_kernel(Math formula, Walk walk, CouplingViews<S> params, Strided<const S> x, Strided<S> y,
-                    LogDetSink<Compute<S>> out) {
+    coupling_kernel(Math formula, Walk walk, CouplingViews<S> params, ActNormParams<Compute<S>> norm,
+                    Strided<const S> x, Strided<S> y, LogDetSink<Compute<S>> out) {
   using T = Compute<S>;
   const Task task = walk.task();
   const int64_t b = task.sample;
@@ -46,6 +48,7 @@ __global__ void __launch_bounds__(block_threads)
     walk.place(e, walked, p);
     const int64_t c = params.source(walked);
     Pack<T, N> values = load<N, S>(x.data, x.at(b, inverts<Math> ? walked : c, p));
+    if (inverts<Math> && norm.scale) normalise(norm, walk.channels_last, walked, values);
     if (params.moves(c)) {
       Pack<T, N> u{};
       if constexpr (reads_scale<Math>) u = load<N, S>(params.scale.data, params.scale.at(b, c - params.begin, p));
@@ -54,6 +57,8 @@ __global__ void __launch_bounds__(block_threads)
       for (int k = 0; k < N; ++k)
         values.values[k] = formula.forward(values.values[k], u.values[k], t.values[k], logdet);
     }
+    if (!inverts<Math> && norm.scale) normalise(norm, walk.channels_last, walked, values);
+    if (norm.scale && p == 0) logdet += static_cast<T>(walk.pixels) * log_abs_det<N>(norm, walk.channels_last, walked);
     store<S, N>(y.data, y.at(b, inverts<Math> ? c : walked, p), values);
   }
   out.store(task, logdet, walk.group);
@@ -103,11 +108,10 @@ CouplingViews<S> coupling_views(const Coupling& c) {
           view(static_cast<const int64_t*>(c.permutation.data), c.permutation.extent), c.begin, c.begin + c.count};
 }
 
-// Whether a coupling over channels [first, first + count) of `views` can move 128 bits at a time.
+// Whether a coupling over channels [first, first + count) of `views` can move packs of `n` elements.
 template <class S>
 bool packs_fit(const Coupling& c, int64_t first, int64_t count, std::initializer_list<const View*> whole,
-               std::initializer_list<const View*> part) {
-  constexpr int n = pack_width<S>;
+               std::initializer_list<const View*> part, int n = pack_width<S>) {
   if (c.shape.channels_last && (c.permutation.data != nullptr || c.begin % n != 0 || c.count % n != 0)) return false;
   bool fit = Walk::divides(c.shape, first, count, n);
   for (const View* v : whole) fit = fit && packs_fit(*v, c.shape, c.shape.channels, n, sizeof(S));
@@ -115,13 +119,14 @@ bool packs_fit(const Coupling& c, int64_t first, int64_t count, std::initializer
   return fit;
 }
 
+// norm: of null pointers for a coupling alone.
 template <class S>
-void launch_coupling(const CouplingForward& c, Stream stream) {
+void launch_coupling(const CouplingForward& c, const ActNormParams<Compute<S>>& norm, Stream stream) {
   using T = Compute<S>;
   constexpr int n = pack_width<S>;
-  // In place, the untouched channels are where they belong.
-  const bool in_place = c.x.data == c.y.data;
-  const int64_t first = in_place ? c.begin : 0, count = in_place ? c.count : c.shape.channels;
+  // In place and without an actnorm, the untouched channels are where they belong.
+  const bool part = c.x.data == c.y.data && !norm.scale;
+  const int64_t first = part ? c.begin : 0, count = part ? c.count : c.shape.channels;
   const bool packs = packs_fit<S>(c, first, count, {&c.x, &c.y}, {&c.scale, &c.shift});
   const Walk walk(c.shape, first, count, packs ? n : 1);
   const LogDetSink<T> out = sink<T>(c.logdet, walk.chunks);
@@ -131,11 +136,11 @@ void launch_coupling(const CouplingForward& c, Stream stream) {
     const auto x = strided<const S>(c.x);
     const auto y = strided<S>(c.y);
     if (packs)
-      FLOWKIT_LAUNCH((coupling_kernel<Math, S, n>), walk.blocks(), block_threads, 0, stream, formula, walk, params, x,
-                     y, out);
+      FLOWKIT_LAUNCH((coupling_kernel<Math, S, n>), walk.blocks(), block_threads, 0, stream, formula, walk, params,
+                     norm, x, y, out);
     else
-      FLOWKIT_LAUNCH((coupling_kernel<Math, S, 1>), walk.blocks(), block_threads, 0, stream, formula, walk, params, x,
-                     y, out);
+      FLOWKIT_LAUNCH((coupling_kernel<Math, S, 1>), walk.blocks(), block_threads, 0, stream, formula, walk, params,
+                     norm, x, y, out);
   });
   finish(out, c.shape.batch, stream);
 }

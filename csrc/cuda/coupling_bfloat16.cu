@@ -3,7 +3,7 @@
 
 namespace flowkit::cuda {
 
-template void launch_coupling<__nv_bfloat16>(const CouplingForward&, Stream);
+template void launch_coupling<__nv_bfloat16>(const CouplingForward&, const ActNormParams<float>&, Stream);
 template void launch_coupling_backward<__nv_bfloat16>(const CouplingBackward&, Stream);
 
 }  // namespace flowkit::cuda

@@ -3,7 +3,7 @@
 
 namespace flowkit::cuda {
 
-template void launch_coupling<__half>(const CouplingForward&, Stream);
+template void launch_coupling<__half>(const CouplingForward&, const ActNormParams<float>&, Stream);
 template void launch_coupling_backward<__half>(const CouplingBackward&, Stream);
 
 }  // namespace flowkit::cuda

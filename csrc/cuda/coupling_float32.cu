@@ -3,7 +3,7 @@
 
 namespace flowkit::cuda {
 
-template void launch_coupling<float>(const CouplingForward&, Stream);
+template void launch_coupling<float>(const CouplingForward&, const ActNormParams<float>&, Stream);
 template void launch_coupling_backward<float>(const CouplingBackward&, Stream);
 
 }  // namespace flowkit::cuda

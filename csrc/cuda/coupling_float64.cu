@@ -3,7 +3,7 @@
 
 namespace flowkit::cuda {
 
-template void launch_coupling<double>(const CouplingForward&, Stream);
+template void launch_coupling<double>(const CouplingForward&, const ActNormParams<double>&, Stream);
 template void launch_coupling_backward<double>(const CouplingBackward&, Stream);
 
 }  // namespace flowkit::cuda

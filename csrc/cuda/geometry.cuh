@@ -49,7 +49,7 @@ struct Task {
 };
 
 struct Walk {
-  int64_t samples, chunks, sample_size, first_channel;
+  int64_t samples, chunks, sample_size, first_channel, pixels;
   Divider fast, chunk;
   int group;
   bool channels_last;
@@ -60,6 +60,7 @@ struct Walk {
         chunks(chunks_of(count * shape.pixels)),
         sample_size(count * shape.pixels),
         first_channel(first),
+        pixels(shape.pixels),
         fast(shape.channels_last ? count : shape.pixels),
         chunk(chunks),
         channels_last(shape.channels_last) {
@@ -74,6 +75,12 @@ struct Walk {
   }
 
   unsigned blocks() const { return static_cast<unsigned>(ceil_div(samples * chunks, block_threads / group)); }
+
+  // How often a thread turns to its next element, at most: the same number for all threads.
+  __device__ __forceinline__ int64_t turns() const {
+    const int64_t longest = sample_size < chunk_elements ? sample_size : chunk_elements;
+    return (longest + group - 1) / group;
+  }
 
   __device__ __forceinline__ Task task() const {
     Task t;

@@ -45,8 +45,9 @@ struct Additive {
 };
 
 // Calls run(formula) with the struct of the coupling's clamp in the direction `inverse`.
+#pragma nv_exec_check_disable
 template <class T, bool inverse, class Run>
-void with_formula(const Coupling& c, const Run& run) {
+FLOWKIT_HD void with_formula(const Coupling& c, const Run& run) {
   if (c.scale.data == nullptr) return run(Additive<T, inverse>{});
   const auto affine = [&](auto clamp) {
     run(Affine<T, decltype(clamp)::value, inverse>{

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+import flowkit.ops  # noqa: F401, fills OPERATORS
+from flowkit.ops._operator import OPERATORS
 
 Namespace = Any
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -72,8 +74,8 @@ def affine(
     shift = case.tensor(case.count) if layout is None else None
     code, (offset, factor) = list(CLAMPS).index(clamp), (-0.4, 1.0) if clamp == "hard" else (0.3, 1.5)
     options = (case.begin, layout or 0, code, bound, gain, offset, factor, form, case.inverse)
-    _forward(ops, "affine_coupling", "affine", case, x, (params, shift, permutation), options, permutation is None)
-    _backward(ops, "affine_coupling", "affine", case, x, (params, shift, permutation), options)
+    forward(ops, "affine_coupling", case, x, (params, shift, permutation), options, permutation is None)
+    backward(ops, "affine_coupling", case, x, (params, shift, permutation), options)
 
 
 def additive(ops: Namespace, case: Case) -> None:
@@ -81,8 +83,8 @@ def additive(ops: Namespace, case: Case) -> None:
     torch.manual_seed(case.seed)
     x, permutation = case.tensor(), case.permutation()
     tensors, options = (case.tensor(case.count), permutation), (case.begin, case.inverse)
-    _forward(ops, "additive_coupling", "additive", case, x, tensors, options, permutation is None)
-    _backward(ops, "additive_coupling", "additive", case, x, tensors, options)
+    forward(ops, "additive_coupling", case, x, tensors, options, permutation is None)
+    backward(ops, "additive_coupling", case, x, tensors, options)
 
 
 def actnorm(ops: Namespace, case: Case, log_scale: bool) -> None:
@@ -93,16 +95,16 @@ def actnorm(ops: Namespace, case: Case, log_scale: bool) -> None:
     if not log_scale:
         scale = torch.where(scale < 0, scale - 0.5, scale + 0.5)
     options = (log_scale, case.inverse)
-    _forward(ops, "actnorm", "actnorm", case, x, (scale, shift), options, True)
-    _backward(ops, "actnorm", "actnorm", case, x, (scale, shift), options)
+    forward(ops, "actnorm", case, x, (scale, shift), options, True)
+    backward(ops, "actnorm", case, x, (scale, shift), options)
 
 
 def leaky_relu(ops: Namespace, case: Case, slope: float) -> None:
     """Leaky ReLU."""
     torch.manual_seed(case.seed)
     x, options = case.tensor(), (slope, case.inverse)
-    _forward(ops, "leaky_relu", "leaky_relu", case, x, (), options, True)
-    _backward(ops, "leaky_relu", "leaky_relu", case, x, (), options)
+    forward(ops, "leaky_relu", case, x, (), options, True)
+    backward(ops, "leaky_relu", case, x, (), options)
 
 
 def permute(ops: Namespace, case: Case) -> None:
@@ -123,20 +125,19 @@ def linear(ops: Namespace, case: Case) -> None:
     torch.manual_seed(case.seed)
     x, grad = case.tensor(), case.tensor()
     weight = (torch.randn(case.channels, case.channels) / math.sqrt(max(case.channels, 1))).to(case.dtype)
-    module = importlib.import_module("flowkit.ops.linear")
-    (truth,) = module.reference(x.double(), weight.double())
-    _close(case, ops.channel_linear(x, weight), truth)
+    operator = OPERATORS["channel_linear"]
+    (truth,) = operator.reference(x.double(), weight.double())
+    close(case, ops.channel_linear(x, weight), truth)
     out = torch.empty_like(x)
     ops.channel_linear_out(x, weight, out)
-    _close(case, out, truth)
-    truths = module.backward_reference(grad.double(), x.double(), weight.double())
-    _all_close(case, ops.channel_linear_backward(grad, x, weight), truths, reduced=(1,))
+    close(case, out, truth)
+    truths = operator.backward_reference(grad.double(), x.double(), weight.double())
+    all_close(case, ops.channel_linear_backward(grad, x, weight), truths, reduced=(1,))
 
 
-def _forward(
+def forward(
     ops: Namespace,
     operator: str,
-    module: str,
     case: Case,
     x: Tensor,
     tensors: Sequence[Tensor | None],
@@ -146,19 +147,18 @@ def _forward(
     """The functional form, the form into a buffer, and the form in place, which add to the log-det that is there."""
     run: Callable[..., Any] = getattr(ops, operator)
     run_out: Callable[..., Any] = getattr(ops, operator + "_out")
-    y, logdet = importlib.import_module(f"flowkit.ops.{module}").reference(*_double([x, *tensors]), *options)
-    _all_close(case, run(x, *tensors, *options), (y, logdet), reduced=(1,))
+    y, logdet = OPERATORS[operator].reference(*double([x, *tensors]), *options)
+    all_close(case, run(x, *tensors, *options), (y, logdet), reduced=(1,))
     before = torch.randn(case.batch, dtype=case.accumulator())
     for out in (torch.full_like(x, math.nan), x.clone())[: 2 if in_place else 1]:
         total = before.clone()
         run_out(out if in_place and out.isfinite().all() else x, *tensors, *options, out, total)
-        _all_close(case, (out, total), (y, logdet + before), reduced=(1,))
+        all_close(case, (out, total), (y, logdet + before), reduced=(1,))
 
 
-def _backward(
+def backward(
     ops: Namespace,
     operator: str,
-    module: str,
     case: Case,
     y: Tensor,
     tensors: Sequence[Tensor | None],
@@ -166,18 +166,17 @@ def _backward(
 ) -> None:
     grad_y, grad_logdet = case.tensor(), torch.randn(case.batch, dtype=case.accumulator())
     inputs = [grad_y, grad_logdet, y, *tensors]
-    backward = importlib.import_module(f"flowkit.ops.{module}").backward_reference
-    truths = backward(*_double(inputs), *options)
+    truths = OPERATORS[operator].backward_reference(*double(inputs), *options)
     results = getattr(ops, operator + "_backward")(*inputs, *options)
     reduced = (1, 2) if operator == "actnorm" else ()
-    _all_close(case, [results] if isinstance(results, Tensor) else results, truths, reduced)
+    all_close(case, [results] if isinstance(results, Tensor) else results, truths, reduced)
 
 
-def _double(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+def double(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
     return [t.double() if t is not None and t.is_floating_point() else t for t in tensors]
 
 
-def _all_close(case: Case, actual: Sequence[Tensor], truth: Sequence[Tensor], reduced: Sequence[int]) -> None:
+def all_close(case: Case, actual: Sequence[Tensor], truth: Sequence[Tensor], reduced: Sequence[int]) -> None:
     """``reduced``: the results that are sums, whose rounding grows with the number of terms."""
     assert len(actual) == len(truth)
     for i, (a, t) in enumerate(zip(actual, truth, strict=True)):
@@ -186,9 +185,9 @@ def _all_close(case: Case, actual: Sequence[Tensor], truth: Sequence[Tensor], re
             accurate = TOLERANCE[case.accumulator() if a.dim() == 1 else case.dtype]
             torch.testing.assert_close(a.double(), t, rtol=accurate, atol=accurate * math.sqrt(terms + 1))
         else:
-            _close(case, a, t)
+            close(case, a, t)
 
 
-def _close(case: Case, actual: Tensor, truth: Tensor) -> None:
+def close(case: Case, actual: Tensor, truth: Tensor) -> None:
     tolerance = TOLERANCE[case.dtype]
     torch.testing.assert_close(actual.double(), truth, rtol=tolerance, atol=tolerance)

@@ -20,7 +20,7 @@ WALK = "e < task.end; e += walk.group * N"
 DEFECTS = {
     "coupling": ("cuda/coupling.cuh", WALK, "e <= task.end; e += walk.group * N"),
     "leaky_relu": ("cuda/elementwise.cu", WALK, "e < task.end - N; e += walk.group * N"),
-    "actnorm": ("cuda/actnorm.cu", "    __syncthreads();\n", ""),
+    "actnorm": ("cuda/norm.cuh", "    __syncthreads();\n", ""),
     "linear": ("cuda/linear.cu", "row < channels && column < channels", "row < channels && column <= channels"),
 }
 IMAGES = Case(torch.float32, 2, 6, (3, 3), 3, 3)
@@ -33,7 +33,7 @@ SYMPTOMS: dict[str, tuple[Callable[[Namespace], None], str]] = {
     "leaky_relu": (partial(comparison.leaky_relu, case=IMAGES, slope=0.9), r"Tensor-likes are not close"),
     "actnorm": (
         partial(comparison.actnorm, case=Case(torch.float32, 64, 4, (), 0, 0), log_scale=True),
-        r"kernel \(actnorm_backward_columns.*\): block .* read of shared array `tile` .* no thread of the block wrote",
+        r"kernel \(channel_sums_columns.*\): block .* read of shared array `tile` .* no thread of the block wrote",
     ),
     "linear": (
         partial(comparison.linear, case=IMAGES),

@@ -48,6 +48,9 @@ void block_barrier(Location where);
 // Waits for the lanes of `mask` at the same place; returns the bits sent by lane `source`.
 uint64_t warp_exchange(const char* operation, unsigned mask, int source, uint64_t bits, Location where);
 
+// The lanes of `mask` whose `vote` is true.
+unsigned warp_votes(unsigned mask, bool vote, Location where);
+
 int lane();
 
 template <class T>
@@ -89,6 +92,13 @@ template <class T>
 T __shfl_sync(unsigned mask, T value, int source, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   return flowkit::emulation::shuffle("__shfl_sync", mask, value, source % flowkit::emulation::warp_size, {file, line});
 }
+
+inline unsigned __ballot_sync(unsigned mask, bool vote, const char* file = __builtin_FILE(),
+                              int line = __builtin_LINE()) {
+  return flowkit::emulation::warp_votes(mask, vote, {file, line});
+}
+
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 
 inline uint64_t __umul64hi(uint64_t a, uint64_t b) {
   return static_cast<uint64_t>((static_cast<unsigned __int128>(a) * b) >> 64);

@@ -38,6 +38,7 @@ struct Fiber {
   unsigned mask = 0;
   int source = 0;
   uint64_t sent = 0, received = 0;
+  unsigned votes = 0;  // the lanes of the mask that sent an odd number
 };
 
 // One kernel runs at a time; `lock` makes launches from several threads wait for each other.
@@ -131,10 +132,14 @@ bool warp_complete(int thread) {
 void release_warp(int thread) {
   const unsigned mask = fiber(thread).mask;
   const int first = thread - thread % warp_size;
+  unsigned votes = 0;
+  for (int lane = 0; lane < warp_size; ++lane)
+    if (mask >> lane & 1u) votes |= static_cast<unsigned>(fiber(first + lane).sent & 1) << lane;
   for (int lane = 0; lane < warp_size; ++lane) {
     if (!(mask >> lane & 1u)) continue;
     Fiber& self = fiber(first + lane);
     self.received = fiber(first + self.source).sent;
+    self.votes = votes;
     self.state = State::ready;
   }
   // A shuffle moves values and orders nothing; only __syncwarp orders the warp's accesses to memory.
@@ -263,6 +268,11 @@ uint64_t warp_exchange(const char* operation, unsigned mask, int source, uint64_
   self.sent = bits;
   suspend();
   return self.received;
+}
+
+unsigned warp_votes(unsigned mask, bool vote, Location where) {
+  warp_exchange("__ballot_sync", mask, lane(), vote, where);
+  return fiber(engine.current).votes;
 }
 
 SharedStorage& shared_storage(const void* identity, const char* name, size_t element, int64_t count) {
