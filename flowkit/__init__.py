@@ -4,6 +4,7 @@ from flowkit import bijections, distributions, graph, nets, ops, testing
 from flowkit.bijections import Bijection
 from flowkit.distributions import Flow
 from flowkit.info import info
+from flowkit.reversible import reversible
 from flowkit.testing import check_bijection
 
 __version__ = "0.1.0"
@@ -18,5 +19,6 @@ __all__ = [
     "info",
     "nets",
     "ops",
+    "reversible",
     "testing",
 ]

@@ -18,7 +18,7 @@ class LeakyReLU(Bijection):
         ValueError: a slope that is not positive and finite.
     """
 
-    in_place = True
+    in_place = one_operator = True
 
     def __init__(self, slope: float = 0.9) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ class ActNorm(Bijection):
         RuntimeError: ``inverse`` in training mode before the initialisation.
     """
 
-    in_place = True
+    in_place = one_operator = True
     initialized: Tensor
 
     def __init__(self, channels: int, log_scale: bool = True, eps: float = 1e-6) -> None:

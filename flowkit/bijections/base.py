@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowkit.ops._layout import logdet_dtype
+from flowkit.ops.reversal import Reversal
 
 
 class CheckedLoading(nn.Module):
@@ -44,6 +45,7 @@ class Bijection(CheckedLoading):
         condition_channels: number of channels of the condition it takes, 0 for none.
         in_place: whether both methods take a keyword ``out`` (:class:`flowkit.ops.Workspace` or None) and add their
             log-det to it.
+        one_operator: whether both methods are one call of an operator, on x and tensors that do not depend on x.
 
     Raises:
         ValueError: x that is not (B, C, *spatial) with 0 to 3 spatial dimensions, not floating-point, on another device
@@ -54,6 +56,8 @@ class Bijection(CheckedLoading):
     channels: int | None = None
     condition_channels: int = 0
     in_place: bool = False
+    one_operator: bool = False
+    reversal: Any = None  # set by flowkit.reversible: runs both methods without storing activations
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -68,6 +72,28 @@ class Bijection(CheckedLoading):
     def inverse(self, y: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: x and log|det dx/dy|."""
         raise NotImplementedError(f"{type(self).__name__} defines no inverse")
+
+    def step_back(self, y: Tensor, condition: Tensor | None, inverse: bool, walk: Reversal) -> Tensor:
+        """x, rebuilt from y = forward(x) or, with ``inverse``, y = inverse(x); the gradients go into ``walk``.
+
+        For :func:`flowkit.reversible`. Here x comes from the other direction and the gradients from running the layer
+        again on x; a subclass may know a cheaper way. ``condition`` and all parameters are leaves.
+        """
+        again, undo = (self.inverse, self.forward) if inverse else (self.forward, self.inverse)
+        if self.one_operator:
+            with torch.enable_grad():
+                x, _ = again(y, condition, out=walk)  # type: ignore[call-arg]
+            walk.collect(self)
+            return x
+        with torch.no_grad():
+            x, _ = undo(y, condition, **({"out": walk.space} if self.in_place else {}))
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            moved, logdet = again(leaf, condition)
+            walk.wait(moved, walk.grad)
+            walk.wait(logdet, walk.grad_logdet)
+        (walk.grad,) = walk.collect(self, condition, wanted=(leaf,))
+        return x
 
     def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of y, without the batch, for x of ``input_shape`` (C, *spatial); ValueError if it does not fit."""
@@ -148,6 +174,8 @@ def _checked(method: Callable[..., Any], argument: str) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Bijection, x: Tensor, condition: Tensor | None = None, **options: Any) -> Any:
         self.check(x, condition, argument)
+        if self.reversal is not None and self.reversal.applies(self, x, condition, options):
+            return self.reversal(self, x, condition, inverse=argument == "y")
         return method(self, x, condition, **options)
 
     return call

@@ -78,6 +78,11 @@ class Compose(Bijection):
             return x, out.logdet
         return x, batch_logdet(x, 0.0) if total is None else total
 
+    def step_back(self, y: Tensor, condition: Tensor | None, inverse: bool, walk: ops.Reversal) -> Tensor:
+        for layer in self.layers.values() if inverse else reversed(self.layers.values()):
+            y = walk.back(layer, y, condition, inverse)
+        return y
+
     def check(self, x: Tensor, condition: Tensor | None, argument: str) -> None:
         """Each layer checks for itself."""
 
@@ -131,6 +136,9 @@ class Inverse(Bijection):
     def inverse(self, y: Tensor, condition: Tensor | None = None, **options: Any) -> tuple[Tensor, Tensor]:
         """The inner forward: x and its log-det (B,)."""
         return self.bijection(y, condition, **options)
+
+    def step_back(self, y: Tensor, condition: Tensor | None, inverse: bool, walk: ops.Reversal) -> Tensor:
+        return walk.back(self.bijection, y, condition, not inverse)
 
     def check(self, x: Tensor, condition: Tensor | None, argument: str) -> None:
         """The inner bijection checks for itself."""

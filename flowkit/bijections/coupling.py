@@ -76,6 +76,24 @@ class _Coupling(Parts):
             x = ops.permute_channels(x, self._order, inverse=True, out=out)
         return x, logdet
 
+    def step_back(self, y: Tensor, condition: Tensor | None, inverse: bool, walk: ops.Reversal) -> Tensor:
+        """The passive part of y is that of x: the conditioner runs once, and the operators walk back."""
+        given = self._passive_part(y, not inverse).detach().requires_grad_()
+        if inverse and self._order is not None:
+            y = ops.permute_channels(y, self._order, inverse=True, out=walk)
+        with torch.enable_grad():
+            x, _ = self._transform(y, self._conditioned(given, condition), inverse=inverse, out=walk)
+        (grad,) = walk.collect(self, condition, wanted=(given,))
+        if self._masks_space:
+            grad = grad * self._passive_places(x)
+        if inverse and self._after is not None:
+            walk.grad.index_add_(1, self._after, grad)
+        else:
+            walk.grad.narrow(1, *self._passive).add_(grad)
+        if not inverse and self._order is not None:
+            x = ops.permute_channels(x, self._order, out=walk)
+        return x
+
     def _transform(
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -84,12 +102,15 @@ class _Coupling(Parts):
 
     def _conditioner(self, x: Tensor, condition: Tensor | None, inverse: bool) -> tuple[Tensor, ...]:
         """The networks' outputs for x (before the permutation) or, with ``inverse``, for y (after it)."""
-        given = self._passive_part(x, inverse)
+        return self._conditioned(self._passive_part(x, inverse), condition)
+
+    def _conditioned(self, given: Tensor, condition: Tensor | None) -> tuple[Tensor, ...]:
+        """The networks' outputs for the passive part."""
         if condition is not None and self.condition_channels:
-            if condition.ndim < x.ndim:
-                spread = condition.reshape(*condition.shape, *[1] * (x.ndim - 2))
-                condition = spread.expand(-1, -1, *x.shape[2:])
-            given = torch.cat([given, condition.to(x.dtype)], 1)
+            if condition.ndim < given.ndim:
+                spread = condition.reshape(*condition.shape, *[1] * (given.ndim - 2))
+                condition = spread.expand(-1, -1, *given.shape[2:])
+            given = torch.cat([given, condition.to(given.dtype)], 1)
         if "net" in self._modules:
             return (self._run(self.net, given),)
         return self._run(self.scale_net, given), self._run(self.shift_net, given)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowkit import ops
 from flowkit.bijections.base import Bijection, batch_logdet
 from flowkit.bijections.compose import Inverse
 
@@ -94,6 +95,13 @@ class MultiScale(Bijection):
         """x (B, C, *spatial) and the log-det (B,) of the inverse of ``rest``."""
         kept, logdet = self.rest.inverse(y[:, : self.keep], condition)
         return self._join(kept, y), logdet
+
+    def step_back(self, y: Tensor, condition: Tensor | None, inverse: bool, walk: ops.Reversal) -> Tensor:
+        kept, leaving = y[:, : self.keep], walk.grad[:, self.keep :]
+        inner = walk.part(kept, walk.grad[:, : self.keep])
+        x = self._join(inner.back(self.rest, kept, condition, inverse), y)
+        walk.grad = torch.cat([inner.grad, leaving], 1)
+        return x
 
     def _join(self, kept: Tensor, x: Tensor) -> Tensor:
         self._check_rest(kept.shape[1:], x.shape[1:])

@@ -18,7 +18,7 @@ class Permutation(Bijection):
         ValueError: not a permutation, here or in a loaded state dict.
     """
 
-    in_place = True
+    in_place = one_operator = True
     permutation: Tensor
 
     def __init__(self, permutation: Tensor, *, persistent: bool = True) -> None:

@@ -16,6 +16,7 @@ from flowkit.graph.data import Graph, Node
 from flowkit.graph.plain import Shape
 from flowkit.graph.plan import Step, is_one_chain, plan_forward, plan_inverse
 from flowkit.graph.registry import KINDS
+from flowkit.graph.walk import can_walk, walk_back
 
 PROBE = 64  # stands for a spatial size that a graph leaves open, to learn by how much the graph scales it
 
@@ -124,6 +125,33 @@ class GraphBijection(BuiltGraph, Bijection):
         self.condition_channels = sum((*shapes[name], 1)[0] or 0 for name in graph.paths.conditions)
         reads = [source for node in graph.nodes for source in node.sources]
         self.in_place = reads.count(data) == 1 and is_one_chain(self._forwards) and is_one_chain(self._backwards)
+        self._walks = can_walk(self._forwards, self._modules, self.graph.paths.conditions)
+
+    def _run(
+        self,
+        steps: Sequence[Step],
+        takes: Sequence[Argument],
+        values: Sequence[Tensor | None],
+        named: Mapping[str, Tensor | None],
+        out: ops.Workspace | Tensor | None,
+        gives: Sequence[str],
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        if self.reversal is not None and not isinstance(out, ops.Workspace):
+            named = named if out is None else {**named, "out": out}
+            x, *conditions = bind(takes, values, self._renamed(named), None).values()
+            condition = conditions[0] if conditions else None
+            if self.reversal.applies(self, x, condition, {}):
+                y, logdet = self.reversal(self, x, condition, inverse=steps is self._backwards)
+                return (y,), logdet
+            out = None
+        return super()._run(steps, takes, values, named, out, gives)
+
+    def step_back(self, y: Tensor, condition: Tensor | None, inverse: bool, walk: ops.Reversal) -> Tensor:
+        if not self._walks:
+            return super().step_back(y, condition, inverse, walk)
+        steps, (output,) = (self._backwards, self._gives_back) if inverse else (self._forwards, self._gives)
+        given = {} if condition is None else dict.fromkeys(self.graph.paths.conditions, condition)
+        return walk_back(steps, self._modules, (output, y), given, walk)
 
     def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of the output for a data input of ``input_shape``; any spatial sizes that fit."""
@@ -171,6 +199,12 @@ class Repeat(nn.ModuleList):
     def inverse(self, *values: Tensor, **options: Any) -> Any:
         """The carried values before the first step, and the log-det (B,) of the inverse."""
         return self._run([step.inverse for step in reversed(self)], values, options)
+
+    def step_back(self, y: Tensor, condition: Tensor | None, inverse: bool, walk: ops.Reversal) -> Tensor:
+        """The carried value before the repeat; see :meth:`flowkit.Bijection.step_back`."""
+        for step in self if inverse else reversed(self):
+            y = walk.back(step, y, condition, inverse)
+        return y
 
     def _run(self, calls: Sequence[Any], values: tuple[Tensor, ...], options: Mapping[str, Any]) -> Any:
         total: Tensor | None = None

@@ -6,9 +6,11 @@ from flowkit.ops.affine import affine_coupling, affine_coupling_inverse
 from flowkit.ops.leaky_relu import leaky_relu, leaky_relu_inverse
 from flowkit.ops.linear import channel_linear
 from flowkit.ops.permute import permute_channels
+from flowkit.ops.reversal import Reversal
 from flowkit.ops.workspace import Workspace, use_workspace
 
 __all__ = [
+    "Reversal",
     "Workspace",
     "actnorm",
     "actnorm_inverse",

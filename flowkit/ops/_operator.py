@@ -9,6 +9,7 @@ from torch.autograd import forward_ad
 
 from flowkit import _native
 from flowkit.ops._layout import dense_strides, empty_output, is_channels_last, logdet_dtype
+from flowkit.ops.reversal import Reversal
 from flowkit.ops.workspace import Workspace
 
 OPERATORS: dict[str, "Operator"] = {}
@@ -50,6 +51,8 @@ class Operator:
     def __call__(self, out: Workspace | None, in_place: bool, *args: Any) -> Any:
         """Runs on the best back end for ``args``; ``in_place`` says whether y may overwrite x inside ``out``."""
         x = args[0]
+        if isinstance(out, Reversal):
+            return self._step_back(out, in_place, *args)
         recording = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args[: self._tensors])
         if recording and out is not None:
             raise ValueError(f"{self.name}: out= needs torch.no_grad(), since buffers are overwritten")
@@ -58,7 +61,7 @@ class Operator:
             if not _native.supports(x):
                 return self.reference(*args)
             return self._native(*args) if self._logdet else (self._native(*args),)
-        if _is_transformed() or not _native.supports(x):
+        if is_transformed() or not _native.supports(x):
             self.check(self.name, *args)
             return self._into(out, *self.reference(*args))
         try:
@@ -93,6 +96,31 @@ class Operator:
         result = _run(self._direct, self._native, *args)
         return result if self._logdet else (result,)
 
+    def _step_back(self, walk: Reversal, in_place: bool, *args: Any) -> tuple[Tensor, ...]:
+        """The input of the call with these arguments that gave ``args[0]``; see :class:`Reversal`.
+
+        The last option is the direction. Where the backward reads the output, it does so before the input takes its
+        place in memory.
+        """
+        rebuilds_first = self.keeps_input(args)
+        grads = (walk.grad, walk.grad_logdet) if self._logdet else (walk.grad,)
+        with torch.no_grad():
+            kept = self._rebuilt(walk, in_place, args) if rebuilds_first else args[0]
+            walk.grad, *others = self._gradients(*grads, kept, *args[1:])
+            x = kept if rebuilds_first else self._rebuilt(walk, in_place, args)
+        for tensor, grad in zip(args[1 : self._tensors], others, strict=False):
+            walk.wait(tensor, grad)
+        return x, walk.logdet
+
+    def _rebuilt(self, walk: Reversal, in_place: bool, args: tuple[Any, ...]) -> Tensor:
+        return self(walk.space, in_place, *args[:-1], not args[-1])[0]
+
+    def _gradients(self, *args: Any) -> tuple[Tensor, ...]:
+        if not _native.supports(args[0]):
+            return tuple(grad.clone() for grad in self.backward_reference(*args))  # the caller may write into them
+        results = _run(self._direct_backward, self._native_backward, *args)
+        return (results,) if isinstance(results, Tensor) else tuple(results)
+
     def _setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         kept = inputs[0] if self.keeps_input(inputs) else output[0]
         ctx.save_for_backward(kept, *inputs[1 : self._tensors])
@@ -103,8 +131,7 @@ class Operator:
         if torch.is_grad_enabled():  # a graph of the backward is wanted: double backward
             results = self.backward_reference(*grads, *kept, *ctx.options)
         else:
-            results = _run(self._direct_backward, self._native_backward, *grads, *kept, *ctx.options)
-            results = (results,) if isinstance(results, Tensor) else results
+            results = self._gradients(*grads, *kept, *ctx.options)
         given = [g if t is not None else None for g, t in zip(results, kept, strict=False)]
         return *given, *[None] * (self._tensors - len(given) + len(ctx.options))
 
@@ -154,7 +181,7 @@ class Operator:
         self._function: Any = type(f"{self.name}_function", (torch.autograd.Function,), members)
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Whether vmap, jacrev, jvp or forward-mode autograd is at work: they know plain operators best."""
     return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
