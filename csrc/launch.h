@@ -39,9 +39,9 @@ struct LogDet {
 };
 
 // x' = x * exp(l(u)) + t on channels [begin, begin + count), the others unchanged; y[:, j] = x'[:, permutation[j]].
-// shift_first: x' = (x + t) * exp(l(u)). divide: -l(u) for l(u). bound, gain, offset, factor: of l(u), see math/clamp.h.
-// inverse: from y (in `x`) to x (in `y`). scale.data is null for the additive coupling. y.data may equal x.data if
-// there is no permutation.
+// shift_first: x' = (x + t) * exp(l(u)). divide: -l(u) for l(u). bound, gain, offset, factor: of l(u), see
+// math/clamp.h. inverse: from y (in `x`) to x (in `y`). scale.data is null for the additive coupling. y.data may equal
+// x.data if there is no permutation.
 struct Coupling {
   Shape shape;
   DType dtype;
@@ -115,6 +115,34 @@ struct Linear {
   bool transposed;
 };
 
+enum class Activation { relu, leaky_relu, elu, silu, tanh, softplus };
+enum class Residual { none, activated, linear };  // see flowkit/nets/made.py
+
+// weight (out, in) and bias (out,), or (batch, out) if bias_stride is not 0; in the dtype of the whole.
+struct MadeLayer {
+  Array weight, bias;
+  int64_t bias_stride, in, out;
+};
+
+// From y to x (both dense, (batch, channels)), where the parameters of channel c are the outputs c * parameters, ... of
+// a masked network of `depth` layers on x. units: for the channels, then for each hidden layer, its units sorted by
+// rank or degree; counts (depth, levels): how many of them are of degrees up to each level. The first layer reads the
+// first `channels` of its inputs; what others (a condition) contribute is in its bias.
+struct Made {
+  DType dtype;  // float32 or float64
+  int64_t batch, channels, levels, depth, parameters;
+  Array y, x, logdet;
+  const MadeLayer* layers;  // `depth` of them, in host memory
+  Array units, counts;
+  Activation activation;
+  Residual residual;
+};
+// (u, t), or (t, u) if shift_leads, of the affine coupling `transform`, of which only the formula counts.
+struct MadeAffine : Made {
+  Coupling transform;
+  bool shift_leads;
+};
+
 #define FLOWKIT_ENTRY_POINTS(...)                                 \
   int64_t partial_size(const Shape&);                             \
   int64_t actnorm_partial_size(const Shape&);                     \
@@ -128,6 +156,7 @@ struct Linear {
 
 namespace cpu {
 FLOWKIT_ENTRY_POINTS()
+void made_affine_inverse(const MadeAffine&);
 }  // namespace cpu
 
 namespace cuda {

@@ -17,6 +17,7 @@
   void leaky_relu(const LeakyReluForward&);           \
   void leaky_relu_backward(const LeakyReluBackward&); \
   void permute(const Permute&);                       \
+  void made_affine_inverse(const MadeAffine&);        \
   }
 
 FLOWKIT_DECLARE(generic)
@@ -78,5 +79,6 @@ void actnorm_backward(const ActNormBackward& a) { FLOWKIT_CALL(actnorm_backward,
 void leaky_relu(const LeakyReluForward& a) { FLOWKIT_CALL(leaky_relu, a) }
 void leaky_relu_backward(const LeakyReluBackward& a) { FLOWKIT_CALL(leaky_relu_backward, a) }
 void permute(const Permute& a) { FLOWKIT_CALL(permute, a) }
+void made_affine_inverse(const MadeAffine& a) { FLOWKIT_CALL(made_affine_inverse, a) }
 
 }  // namespace flowkit::cpu

@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <tuple>
+#include <vector>
 
 namespace flowkit {
 
@@ -46,5 +47,9 @@ Tensor permute_channels_backward(const Tensor& grad_y, const Tensor& y, const Te
 void channel_linear_out(const Tensor& x, const Tensor& weight, const Tensor& out);
 Tensor channel_linear(const Tensor& x, const Tensor& weight);
 std::tuple<Tensor, Tensor> channel_linear_backward(const Tensor& grad_y, const Tensor& x, const Tensor& weight);
+std::tuple<Tensor, Tensor> made_affine_inverse(const Tensor& y, std::vector<Tensor> weights, std::vector<Tensor> biases,
+                                               const Tensor& units, const Tensor& counts, int64_t activation,
+                                               int64_t residual, int64_t layout, int64_t clamp, double bound,
+                                               double gain, double offset, double factor, int64_t form);
 
 }  // namespace flowkit

@@ -2,6 +2,7 @@
 
 from flowkit.bijections.activation import LeakyReLU
 from flowkit.bijections.actnorm import ActNorm
+from flowkit.bijections.autoregressive import MaskedAutoregressive
 from flowkit.bijections.base import Bijection, batch_logdet
 from flowkit.bijections.compose import Compose, Inverse
 from flowkit.bijections.coupling import AdditiveCoupling, AffineCoupling
@@ -22,6 +23,7 @@ __all__ = [
     "InvertibleConv1x1",
     "InvertibleLinear",
     "LeakyReLU",
+    "MaskedAutoregressive",
     "Merge",
     "MultiScale",
     "Permutation",

@@ -16,6 +16,7 @@ for _name, _bijection in {
     "actnorm": bijections.ActNorm,
     "affine_coupling": bijections.AffineCoupling,
     "additive_coupling": bijections.AdditiveCoupling,
+    "masked_autoregressive": bijections.MaskedAutoregressive,
     "invertible_linear": bijections.InvertibleLinear,
     "invertible_conv1x1": bijections.InvertibleConv1x1,
     "permutation": bijections.Permutation,

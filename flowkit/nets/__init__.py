@@ -1,6 +1,7 @@
 """Conditioner networks, and recipes for them: ``mlp(hidden=64)(in_channels, out_channels)``."""
 
 from flowkit.nets.convnet import ConvNet
+from flowkit.nets.made import MADE
 from flowkit.nets.mlp import MLP, ResidualMLP
 from flowkit.nets.parts import ACTIVATIONS
 from flowkit.nets.recipe import KINDS, Recipe, make, register
@@ -8,15 +9,18 @@ from flowkit.nets.recipe import KINDS, Recipe, make, register
 mlp = register("mlp", MLP)
 residual_mlp = register("residual_mlp", ResidualMLP)
 convnet = register("convnet", ConvNet)
+made = register("made", MADE)
 
 __all__ = [
     "ACTIVATIONS",
     "KINDS",
+    "MADE",
     "MLP",
     "ConvNet",
     "Recipe",
     "ResidualMLP",
     "convnet",
+    "made",
     "make",
     "mlp",
     "register",

@@ -1,6 +1,7 @@
 """Fully connected conditioners; on images they act on each pixel, like 1x1 convolutions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,7 +11,7 @@ from flowkit.nets.parts import hidden_block, last_layers
 class _PerPixel(nn.Module):
     """Runs ``main``, which maps (N, C), over the channels of (B, C, *spatial)."""
 
-    main: nn.Sequential
+    main: Any
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, *spatial) -> (B, out_channels, *spatial)."""

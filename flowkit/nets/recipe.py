@@ -12,7 +12,7 @@ KINDS: dict[str, Callable[..., nn.Module]] = {}
 
 @dataclass(frozen=True, repr=False)
 class Recipe:
-    """A network to be: ``recipe(in_channels, out_channels)`` builds it.
+    """A network to be: ``recipe(in_channels, out_channels)`` builds it, with further options of the caller's if any.
 
     Compares by value, pickles, and prints as the call that makes it, e.g. ``mlp(hidden=64)``. ``kind`` and the options
     that differ from their defaults (numbers, names and tuples of them) are all it holds.
@@ -26,8 +26,8 @@ class Recipe:
         """The options that differ from their defaults."""
         return dict(self.items)
 
-    def __call__(self, in_channels: int, out_channels: int) -> nn.Module:
-        return KINDS[self.kind](in_channels, out_channels, **self.options)
+    def __call__(self, in_channels: int, out_channels: int, **more: Any) -> nn.Module:
+        return KINDS[self.kind](in_channels, out_channels, **{**self.options, **more})
 
     def __repr__(self) -> str:
         return f"{self.kind}({', '.join(f'{name}={value!r}' for name, value in self.items)})"

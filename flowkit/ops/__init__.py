@@ -5,11 +5,13 @@ from flowkit.ops.additive import additive_coupling, additive_coupling_inverse
 from flowkit.ops.affine import affine_coupling, affine_coupling_inverse
 from flowkit.ops.leaky_relu import leaky_relu, leaky_relu_inverse
 from flowkit.ops.linear import channel_linear
+from flowkit.ops.made import MaskedNetwork, has_made_inverse, made_affine_inverse
 from flowkit.ops.permute import permute_channels
 from flowkit.ops.reversal import Reversal
 from flowkit.ops.workspace import Workspace, use_workspace
 
 __all__ = [
+    "MaskedNetwork",
     "Reversal",
     "Workspace",
     "actnorm",
@@ -19,8 +21,10 @@ __all__ = [
     "affine_coupling",
     "affine_coupling_inverse",
     "channel_linear",
+    "has_made_inverse",
     "leaky_relu",
     "leaky_relu_inverse",
+    "made_affine_inverse",
     "permute_channels",
     "use_workspace",
 ]

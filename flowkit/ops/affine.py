@@ -217,6 +217,18 @@ def clamp_options(clamp: str, bound: Bound, gain: float, offset: float | None, f
     return code, limit, gain, DEFAULT_OFFSET.get(clamp, 0.0) if offset is None else offset, factor
 
 
+def affine_options(
+    clamp: str, bound: Bound, gain: float, offset: float | None, factor: float, form: str, layout: str
+) -> tuple[Any, ...]:
+    """The options as the operator takes them: layout, those of the clamp, form; ValueError for unknown ones."""
+    layout_code, form_code = _LAYOUT_CODE.get(layout), _FORM_CODE.get(form)
+    if layout_code is None:
+        raise ValueError(f"affine_coupling: layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    if form_code is None:
+        raise ValueError(f"affine_coupling: form must be one of {', '.join(FORMS)}, got {form!r}")
+    return layout_code, *clamp_options(clamp, bound, gain, offset, factor), form_code
+
+
 def _call(
     x: Tensor,
     params: Tensor,
@@ -233,17 +245,12 @@ def _call(
     out: Workspace | None,
     inverse: bool,
 ) -> tuple[Tensor, Tensor]:
-    layout_code, form_code = _LAYOUT_CODE.get(layout), _FORM_CODE.get(form)
-    if layout_code is None:
-        raise ValueError(f"affine_coupling: layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    if form_code is None:
-        raise ValueError(f"affine_coupling: form must be one of {', '.join(FORMS)}, got {form!r}")
     if params.dtype is not x.dtype:
         params = params.to(x.dtype)
     if shift is not None and shift.dtype is not x.dtype:
         shift = shift.to(x.dtype)
-    options: tuple[Any, ...] = (begin, layout_code, *clamp_options(clamp, bound, gain, offset, factor), form_code)
-    return _operator(out, permutation is None, x, params, shift, permutation, *options, inverse)
+    options = affine_options(clamp, bound, gain, offset, factor, form, layout)
+    return _operator(out, permutation is None, x, params, shift, permutation, begin, *options, inverse)
 
 
 def affine_coupling(

@@ -18,6 +18,7 @@ from flowkit.bijections import (
     InvertibleConv1x1,
     InvertibleLinear,
     LeakyReLU,
+    MaskedAutoregressive,
     MultiScale,
     Permutation,
     Shuffle,
@@ -40,6 +41,7 @@ MLP = nets.mlp(hidden=8, depth=1, activation="tanh")
 PAIR = (nets.mlp(hidden=8, depth=0, activation="tanh", tanh_last=True), nets.mlp(hidden=8, depth=0, activation="silu"))
 CONV = nets.convnet(hidden=6, activation="elu")
 ODD, PLACES = torch.arange(5) % 2 == 1, torch.tensor([[[1, 0, 0], [0, 1, 1]], [[0, 0, 1], [1, 0, 1]]])
+MADE = nets.made(hidden=9, depth=1, activation="tanh")
 VECTOR, IMAGE, ANY = ((4,),), ((4, 2, 3),), ((4,), (4, 3), (4, 2, 3), (4, 2, 1, 2))
 
 
@@ -67,6 +69,10 @@ def _affine(**options: object) -> Callable[[], Bijection]:
 
 def _clamped(clamp: str, layout: str, **options: object) -> Case:
     return Case(f"affine_{clamp}_{layout}", _affine(clamp=clamp, layout=layout, **options), VECTOR + IMAGE)
+
+
+def _maf(net: nets.Recipe = MADE, **options: object) -> Callable[[], Bijection]:
+    return lambda: MaskedAutoregressive(4, net, **options)  # type: ignore[arg-type]
 
 
 CASES = [
@@ -102,6 +108,13 @@ CASES = [
     Case("additive_first", lambda: AdditiveCoupling(5, MLP, condition=2, transform_first=True), ((5,), (5, 2)), (2,)),
     Case("additive_mask", lambda: AdditiveCoupling(5, MLP, mask=ODD, permutation="flip"), ((5,), (5, 2))),
     Case("additive_checkerboard", lambda: AdditiveCoupling(1, CONV, mask="checkerboard"), ((1, 4, 4), (1, 2, 1))),
+    Case("maf", _maf(), ANY),
+    Case("maf_condition", _maf(condition=3, order="reverse"), VECTOR + IMAGE, (3,)),
+    Case("maf_image_on_image", _maf(condition=3, order=(2, 0, 3, 1)), IMAGE, (3, 2, 3)),
+    Case("maf_coupling", _maf(order=(0, 1, 0, 1), clamp="softclip", layout="shift_scale_interleaved"), VECTOR),
+    Case("maf_residual", _maf(nets.made(hidden=9, activation="elu", residual="activated"), clamp="softplus"), VECTOR),
+    Case("maf_residual_linear", _maf(nets.made(hidden=9, depth=1, residual="linear", activation="silu")), VECTOR),
+    Case("iaf", lambda: Inverse(_maf(condition=2)()), VECTOR, (2,)),
     Case("linear_dense", _linear("dense"), ANY),
     Case("linear_lu", _linear("lu"), ANY),
     Case("linear_qr", _linear("qr"), ANY),
