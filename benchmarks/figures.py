@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks import table
-from benchmarks.parts import calls, elementwise, flows, roundtrip
+from benchmarks.parts import calls, elementwise, flows, reversible, roundtrip
 from benchmarks.parts.rows import Row, Settings
 from flowkit.bench.report import machine
 
@@ -28,6 +28,7 @@ PARTS: Mapping[str, Callable[[Settings], Iterator[Row]]] = {
     "tabular": flows.vectors,
     "glow": flows.images,
     "calls": calls.rows,
+    "reversible": reversible.rows,
     "exactness": roundtrip.rows,
 }
 

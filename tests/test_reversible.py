@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import flowkit
 from flowkit import graph as g
 from flowkit import nets
+from flowkit.bench.memory import PeakMemory, saved_bytes
 from flowkit.bijections import ActNorm, AffineCoupling, Bijection, Compose, Inverse, InvertibleLinear, Shuffle
 from tests.bijections.cases import Case
 from tests.bijections.test_contract import every_layer, inputs, randomised
 from tests.graph.examples import multiscale, translator
-from tests.memory import PeakMemory, saved_bytes
 
 MLP = nets.mlp(hidden=8, depth=0, activation="tanh")
 

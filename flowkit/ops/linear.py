@@ -18,9 +18,10 @@ def reference(x: Tensor, weight: Tensor) -> tuple[Tensor]:
 def backward_reference(grad_y: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and weight; differentiable, so it is also the double backward."""
     (grad_x,) = reference(grad_y, weight.mT)
-    if x.dim() == 2:
-        return grad_x, grad_y.mT @ x
-    return grad_x, torch.einsum("bis,bjs->ij", grad_y.flatten(2), x.flatten(2))
+    with torch.autocast(x.device.type, enabled=False):
+        if x.dim() == 2:
+            return grad_x, grad_y.mT @ x
+        return grad_x, torch.einsum("bis,bjs->ij", grad_y.flatten(2), x.flatten(2))
 
 
 def check(name: str, x: Tensor, weight: Tensor) -> None:
