@@ -17,6 +17,13 @@ struct View {
   int64_t extent = 0;
 };
 
+// Parameters of single elements (batch, channel, parameter, pixel), as View.
+struct ParameterView {
+  void* data = nullptr;
+  int64_t batch = 0, channel = 0, parameter = 0, pixel = 0;
+  int64_t extent = 0;
+};
+
 // A dense vector; extent in elements. data may be null: absent.
 struct Array {
   void* data = nullptr;
@@ -61,6 +68,45 @@ struct CouplingForward : Coupling {
 struct CouplingBackward : Coupling {
   View grad_y, y, grad_x, grad_scale, grad_shift;
   Array grad_logdet;
+};
+
+// A coupling that transforms each element of channels [begin, begin + count) with `parameters` parameters of its own;
+// the rest as in Coupling. Options: the elementwise map, see the header of csrc/math that takes them.
+template <class Options>
+struct Parametric {
+  Shape shape;
+  DType dtype;
+  ParameterView params;  // (batch, count, parameters, pixels)
+  Array permutation;     // int64, or null
+  int64_t begin, count, parameters;
+  bool inverse;
+  Options options;
+};
+template <class Options>
+struct ParametricForward : Parametric<Options> {
+  View x, y;
+  LogDet logdet;
+};
+// x is the domain side: what the forward direction reads and the inverse writes. grad_y is the gradient of the output,
+// grad_x that of the input of the direction `inverse` names.
+template <class Options>
+struct ParametricBackward : Parametric<Options> {
+  View grad_y, x, grad_x;
+  ParameterView grad_params;
+  Array grad_logdet;
+};
+
+// How raw parameters become knots, and what holds outside the box: see math/rational_quadratic.h.
+enum class KnotMap { softmax, softclip, free, square };
+enum class Tails { identity, interval, circular, affine };
+
+struct RationalQuadraticOptions {
+  int64_t bins;
+  KnotMap map;
+  Tails tails;
+  double left, right, bottom, top;
+  double min_size, min_slope;  // of bins, and of the spline at knots
+  double gain, beta;           // factors of raw sizes and, within the softplus, of raw slopes
 };
 
 // log_scale: y = x * exp(scale) + shift, otherwise y = scale * (x + shift). scale, shift: (channels,) float or double.
@@ -154,14 +200,21 @@ struct MadeAffine : Made {
   void leaky_relu_backward(const LeakyReluBackward& __VA_ARGS__); \
   void permute(const Permute& __VA_ARGS__);
 
+// The couplings with parameters for each element.
+#define FLOWKIT_PARAMETRIC_ENTRY_POINTS(...)                                               \
+  void rational_quadratic(const ParametricForward<RationalQuadraticOptions>& __VA_ARGS__); \
+  void rational_quadratic_backward(const ParametricBackward<RationalQuadraticOptions>& __VA_ARGS__);
+
 namespace cpu {
 FLOWKIT_ENTRY_POINTS()
+FLOWKIT_PARAMETRIC_ENTRY_POINTS()
 void made_affine_inverse(const MadeAffine&);
 }  // namespace cpu
 
 namespace cuda {
 using Stream = void*;  // cudaStream_t
 FLOWKIT_ENTRY_POINTS(, Stream)
+FLOWKIT_PARAMETRIC_ENTRY_POINTS(, Stream)
 constexpr int64_t max_linear_channels = 128;
 void linear(const Linear&, Stream);
 }  // namespace cuda

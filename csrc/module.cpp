@@ -130,4 +130,5 @@ PYBIND11_MODULE(_C, m) {
   FLOWKIT_BIND_FAMILY(leaky_relu);
   FLOWKIT_BIND_FAMILY(permute_channels);
   FLOWKIT_BIND_FAMILY(channel_linear);
+  FLOWKIT_BIND_FAMILY(rational_quadratic_coupling);
 }

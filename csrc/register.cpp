@@ -15,6 +15,10 @@
 #define FLOWKIT_COUPLING                                                                                         \
   "Tensor? permutation, int begin, int layout, int clamp, float bound, float gain, float offset, float factor, " \
   "int form, bool inverse"
+#define FLOWKIT_RATIONAL_QUADRATIC                                                                      \
+  "Tensor x, Tensor params, Tensor? permutation, int begin, int bins, int map, int tails, float left, " \
+  "float right, float bottom, float top, float min_size, float min_slope, float gain, float beta, bool inverse"
+#define FLOWKIT_BACKWARD "Tensor grad_y, Tensor grad_logdet, "
 #define FLOWKIT_OUT "Tensor(a!) out, Tensor(b!) logdet) -> ()"
 
 STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
@@ -48,6 +52,9 @@ STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
       "int residual, int layout, int clamp, float bound, float gain, float offset, float factor, int form) "
       "-> (Tensor, Tensor)");
 #endif
+  m.def("rational_quadratic_coupling(" FLOWKIT_RATIONAL_QUADRATIC ") -> (Tensor, Tensor)");
+  m.def("rational_quadratic_coupling_out(" FLOWKIT_RATIONAL_QUADRATIC ", " FLOWKIT_OUT);
+  m.def("rational_quadratic_coupling_backward(" FLOWKIT_BACKWARD FLOWKIT_RATIONAL_QUADRATIC ") -> (Tensor, Tensor)");
 }
 
 namespace {
@@ -64,6 +71,7 @@ void implement(torch::stable::detail::StableLibrary& m) {
   FLOWKIT_IMPL_FAMILY(leaky_relu);
   FLOWKIT_IMPL_FAMILY(permute_channels);
   FLOWKIT_IMPL_FAMILY(channel_linear);
+  FLOWKIT_IMPL_FAMILY(rational_quadratic_coupling);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
   void leaky_relu_backward(const LeakyReluBackward&); \
   void permute(const Permute&);                       \
   void made_affine_inverse(const MadeAffine&);        \
+  FLOWKIT_PARAMETRIC_ENTRY_POINTS()                   \
   }
 
 FLOWKIT_DECLARE(generic)
@@ -80,5 +81,9 @@ void leaky_relu(const LeakyReluForward& a) { FLOWKIT_CALL(leaky_relu, a) }
 void leaky_relu_backward(const LeakyReluBackward& a) { FLOWKIT_CALL(leaky_relu_backward, a) }
 void permute(const Permute& a) { FLOWKIT_CALL(permute, a) }
 void made_affine_inverse(const MadeAffine& a) { FLOWKIT_CALL(made_affine_inverse, a) }
+void rational_quadratic(const ParametricForward<RationalQuadraticOptions>& a) { FLOWKIT_CALL(rational_quadratic, a) }
+void rational_quadratic_backward(const ParametricBackward<RationalQuadraticOptions>& a) {
+  FLOWKIT_CALL(rational_quadratic_backward, a)
+}
 
 }  // namespace flowkit::cpu

@@ -51,5 +51,18 @@ std::tuple<Tensor, Tensor> made_affine_inverse(const Tensor& y, std::vector<Tens
                                                const Tensor& units, const Tensor& counts, int64_t activation,
                                                int64_t residual, int64_t layout, int64_t clamp, double bound,
                                                double gain, double offset, double factor, int64_t form);
+void rational_quadratic_coupling_out(const Tensor& x, const Tensor& params, Optional permutation, int64_t begin,
+                                     int64_t bins, int64_t map, int64_t tails, double left, double right, double bottom,
+                                     double top, double min_size, double min_slope, double gain, double beta,
+                                     bool inverse, const Tensor& out, const Tensor& logdet);
+std::tuple<Tensor, Tensor> rational_quadratic_coupling(const Tensor& x, const Tensor& params, Optional permutation,
+                                                       int64_t begin, int64_t bins, int64_t map, int64_t tails,
+                                                       double left, double right, double bottom, double top,
+                                                       double min_size, double min_slope, double gain, double beta,
+                                                       bool inverse);
+std::tuple<Tensor, Tensor> rational_quadratic_coupling_backward(
+    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& x, const Tensor& params, Optional permutation,
+    int64_t begin, int64_t bins, int64_t map, int64_t tails, double left, double right, double bottom, double top,
+    double min_size, double min_slope, double gain, double beta, bool inverse);
 
 }  // namespace flowkit

@@ -7,6 +7,7 @@ from flowkit.ops.leaky_relu import leaky_relu, leaky_relu_inverse
 from flowkit.ops.linear import channel_linear
 from flowkit.ops.made import MaskedNetwork, has_made_inverse, made_affine_inverse
 from flowkit.ops.permute import permute_channels
+from flowkit.ops.rational_quadratic import rational_quadratic_coupling, rational_quadratic_coupling_inverse
 from flowkit.ops.reversal import Reversal
 from flowkit.ops.workspace import Workspace, use_workspace
 
@@ -26,5 +27,7 @@ __all__ = [
     "leaky_relu_inverse",
     "made_affine_inverse",
     "permute_channels",
+    "rational_quadratic_coupling",
+    "rational_quadratic_coupling_inverse",
     "use_workspace",
 ]

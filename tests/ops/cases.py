@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import flowkit.ops  # noqa: F401, fills OPERATORS
+from flowkit.ops import rational_quadratic
 from flowkit.ops._layout import logdet_dtype
 from flowkit.ops._operator import OPERATORS, Operator
 from flowkit.ops.affine import CLAMPS
@@ -16,6 +17,17 @@ from flowkit.ops.affine import CLAMPS
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 SHAPES = ((3, 7), (0, 4), (1, 2), (2, 6, 5), (2, 6, 3, 5), (1, 4, 2, 3, 2), (0, 4, 3, 3), (2, 5, 1, 1), (1, 8, 33, 31))
+
+# bins, preset, tails, bound, min_size, min_slope, gain
+SPLINES = (
+    (8, "nflows", "identity", 3.0, None, None, 0.5),
+    (5, "nflows", "interval", (-1.0, 2.0, -3.0, 4.0), 0.02, 0.1, 1.0),
+    (6, "nflows_identity", "circular", (-1.0, 2.0, -2.0, 3.0), None, None, 1.0),
+    (4, "zuko", "identity", None, None, None, 1.0),
+    (7, "freia", "affine", 3.0, None, None, 1.0),
+    (3, "freia_identity", "identity", 2.0, 1e-3, None, 1.0),
+    (1, "zuko", "circular", 1.0, None, None, 1.0),
+)
 
 
 @dataclass
@@ -102,6 +114,10 @@ def make_case(
     if name == "channel_linear":
         weight = torch.linalg.qr(torch.randn(channels, channels, generator=g, dtype=torch.float64))[0]
         return Case(OPERATORS[name], (x, weight.to(dtype)))
+    if name == "rational_quadratic_coupling":
+        chosen = rational_quadratic.options(*SPLINES[(clamp + 4 * layout) % len(SPLINES)])
+        params = 0.5 * randn(batch, moved * rational_quadratic.parameter_count(*chosen), *space)
+        return Case(OPERATORS[name], (2 * x, params, maybe, begin, *chosen, inverse))
     params = randn(batch, moved if separate else 2 * moved, *space)
     shift = randn(batch, moved, *space) if separate else None
     return Case(OPERATORS[name], (x, params, shift, maybe, begin, layout, *clamp_options(clamp), form, inverse))

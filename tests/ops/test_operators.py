@@ -63,6 +63,11 @@ def test_forward_and_backward_equal_the_reference(name: str, options: dict) -> N
     wide_inputs = [t for t in wide.args if is_float(t)]
     objective = sum((o * s.double()).sum() for o, s in zip(wide_outputs, seeds, strict=True))
     wide_grads = torch.autograd.grad(objective, wide_inputs)
+    if (
+        operator.keeps_input(case.args) is False and operator._keep == "domain"
+    ):  # seen from the output as it was rounded
+        kept = outputs[0].detach().double()
+        wide_grads = operator.backward_reference(*(s.double() for s in seeds), kept, *case.to(torch.float64).args[1:])
     for a, b, t in zip(grads, wide_grads, inputs, strict=True):
         assert a.shape == t.shape and a.dtype == t.dtype
         assert relative_error(a, b) < 2 * tolerance
