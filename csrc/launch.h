@@ -126,6 +126,21 @@ struct ActNormBackward : ActNorm {
   Array partial;  // `actnorm_partial_size(shape)` elements of the type of scale
 };
 
+// A flow step: y = actnorm(permute(coupling(x))), the coupling affine or additive; inverse: x from y. The actnorm acts
+// on channels as they lie after the permutation. y.data may equal x.data if there is no permutation.
+struct Norm {
+  Array scale, shift;  // (channels,) float or double
+  bool log_scale;
+};
+struct StepForward : CouplingForward {
+  Norm norm;
+};
+struct StepBackward : CouplingBackward {
+  Norm norm;
+  Array grad_norm_scale, grad_norm_shift;
+  Array norm_partial;  // `step_partial_size(shape)` elements of the type of norm.scale
+};
+
 struct LeakyReluForward {
   Shape shape;
   DType dtype;
@@ -192,10 +207,13 @@ struct MadeAffine : Made {
 #define FLOWKIT_ENTRY_POINTS(...)                                 \
   int64_t partial_size(const Shape&);                             \
   int64_t actnorm_partial_size(const Shape&);                     \
+  int64_t step_partial_size(const Shape&);                        \
   void coupling(const CouplingForward& __VA_ARGS__);              \
   void coupling_backward(const CouplingBackward& __VA_ARGS__);    \
   void actnorm(const ActNormForward& __VA_ARGS__);                \
   void actnorm_backward(const ActNormBackward& __VA_ARGS__);      \
+  void step(const StepForward& __VA_ARGS__);                      \
+  void step_backward(const StepBackward& __VA_ARGS__);            \
   void leaky_relu(const LeakyReluForward& __VA_ARGS__);           \
   void leaky_relu_backward(const LeakyReluBackward& __VA_ARGS__); \
   void permute(const Permute& __VA_ARGS__);

@@ -126,6 +126,8 @@ PYBIND11_MODULE(_C, m) {
   FLOWKIT_BIND(name##_backward)
   FLOWKIT_BIND_FAMILY(affine_coupling);
   FLOWKIT_BIND_FAMILY(additive_coupling);
+  FLOWKIT_BIND_FAMILY(affine_step);
+  FLOWKIT_BIND_FAMILY(additive_step);
   FLOWKIT_BIND_FAMILY(actnorm);
   FLOWKIT_BIND_FAMILY(leaky_relu);
   FLOWKIT_BIND_FAMILY(permute_channels);

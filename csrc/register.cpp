@@ -19,6 +19,11 @@
   "Tensor x, Tensor params, Tensor? permutation, int begin, int bins, int map, int tails, float left, " \
   "float right, float bottom, float top, float min_size, float min_slope, float gain, float beta, bool inverse"
 #define FLOWKIT_BACKWARD "Tensor grad_y, Tensor grad_logdet, "
+#define FLOWKIT_STEP                                                                                           \
+  "Tensor norm_scale, Tensor norm_shift, Tensor? permutation, int begin, int layout, int clamp, float bound, " \
+  "float gain, float offset, float factor, int form, bool log_scale, bool inverse"
+#define FLOWKIT_ADDITIVE_STEP \
+  "Tensor norm_scale, Tensor norm_shift, Tensor? permutation, int begin, bool log_scale, bool inverse"
 #define FLOWKIT_OUT "Tensor(a!) out, Tensor(b!) logdet) -> ()"
 
 STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
@@ -32,6 +37,14 @@ STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
   m.def(
       "additive_coupling_backward(Tensor grad_y, Tensor grad_logdet, Tensor y, Tensor shift, Tensor? permutation, "
       "int begin, bool inverse) -> (Tensor, Tensor)");
+  m.def("affine_step(Tensor x, Tensor params, Tensor? shift, " FLOWKIT_STEP ") -> (Tensor, Tensor)");
+  m.def("affine_step_out(Tensor x, Tensor params, Tensor? shift, " FLOWKIT_STEP ", " FLOWKIT_OUT);
+  m.def("affine_step_backward(Tensor grad_y, Tensor grad_logdet, Tensor y, Tensor params, Tensor? shift, " FLOWKIT_STEP
+        ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("additive_step(Tensor x, Tensor shift, " FLOWKIT_ADDITIVE_STEP ") -> (Tensor, Tensor)");
+  m.def("additive_step_out(Tensor x, Tensor shift, " FLOWKIT_ADDITIVE_STEP ", " FLOWKIT_OUT);
+  m.def("additive_step_backward(Tensor grad_y, Tensor grad_logdet, Tensor y, Tensor shift, " FLOWKIT_ADDITIVE_STEP
+        ") -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("actnorm(Tensor x, Tensor scale, Tensor shift, bool log_scale, bool inverse) -> (Tensor, Tensor)");
   m.def("actnorm_out(Tensor x, Tensor scale, Tensor shift, bool log_scale, bool inverse, " FLOWKIT_OUT);
   m.def(
@@ -67,6 +80,8 @@ void implement(torch::stable::detail::StableLibrary& m) {
   FLOWKIT_IMPL(name##_backward)
   FLOWKIT_IMPL_FAMILY(affine_coupling);
   FLOWKIT_IMPL_FAMILY(additive_coupling);
+  FLOWKIT_IMPL_FAMILY(affine_step);
+  FLOWKIT_IMPL_FAMILY(additive_step);
   FLOWKIT_IMPL_FAMILY(actnorm);
   FLOWKIT_IMPL_FAMILY(leaky_relu);
   FLOWKIT_IMPL_FAMILY(permute_channels);

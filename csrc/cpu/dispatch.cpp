@@ -14,6 +14,8 @@
   void coupling_backward(const CouplingBackward&);    \
   void actnorm(const ActNormForward&);                \
   void actnorm_backward(const ActNormBackward&);      \
+  void step(const StepForward&);                      \
+  void step_backward(const StepBackward&);            \
   void leaky_relu(const LeakyReluForward&);           \
   void leaky_relu_backward(const LeakyReluBackward&); \
   void permute(const Permute&);                       \
@@ -62,6 +64,12 @@ int64_t actnorm_partial_size(const Shape& shape) {
   return (shape.size() / generic::unit_elements + 1) * 2 * shape.channels;
 }
 
+// Channels that lie outside the pixels leave a part a sample, channels inside one a work unit. Vectors are one sample.
+int64_t step_partial_size(const Shape& shape) {
+  const int64_t batch = shape.pixels == 1 ? 1 : shape.batch, sample = shape.size() / std::max<int64_t>(batch, 1);
+  return 2 * shape.channels * batch * (sample / (generic::unit_elements / 2) + 1);
+}
+
 #ifdef FLOWKIT_X86
 #define FLOWKIT_CALL(name, argument)                          \
   switch (capability()) {                                     \
@@ -77,6 +85,8 @@ void coupling(const CouplingForward& a) { FLOWKIT_CALL(coupling, a) }
 void coupling_backward(const CouplingBackward& a) { FLOWKIT_CALL(coupling_backward, a) }
 void actnorm(const ActNormForward& a) { FLOWKIT_CALL(actnorm, a) }
 void actnorm_backward(const ActNormBackward& a) { FLOWKIT_CALL(actnorm_backward, a) }
+void step(const StepForward& a) { FLOWKIT_CALL(step, a) }
+void step_backward(const StepBackward& a) { FLOWKIT_CALL(step_backward, a) }
 void leaky_relu(const LeakyReluForward& a) { FLOWKIT_CALL(leaky_relu, a) }
 void leaky_relu_backward(const LeakyReluBackward& a) { FLOWKIT_CALL(leaky_relu_backward, a) }
 void permute(const Permute& a) { FLOWKIT_CALL(permute, a) }

@@ -5,14 +5,6 @@
 namespace flowkit {
 namespace {
 
-// scale or shift, dense.
-Tensor channel_parameter(const Tensor& x, const Tensor& t) {
-  check_x(x);
-  FLOWKIT_CHECK(t.dim() == 1 && t.numel() == x.size(1) && t.scalar_type() == accumulator(x) && same_device(x, t),
-                "flowkit: scale and shift must be (", x.size(1), ",) tensors in the accumulator type of x");
-  return t.is_contiguous() ? t : torch::stable::contiguous(t);
-}
-
 struct Options : ActNorm {
   Tensor dense_scale, dense_shift;
 

@@ -1,4 +1,4 @@
-// Affine and additive couplings.
+// Affine and additive couplings, alone and followed by an actnorm.
 #include "operators.h"
 #include "tensors.h"
 
@@ -87,24 +87,41 @@ Coupling coupling_options(const Tensor& x, const Tensor* params, const Tensor& s
   return c;
 }
 
-void run_coupling(const Coupling& c, const Tensor& x, const Tensor& out, const Tensor& sum, bool accumulate) {
+// The actnorm of a step, its parameters dense.
+struct NormInputs {
+  Tensor scale, shift;
+  Norm norm;
+
+  NormInputs(const Tensor& x, const Tensor& s, const Tensor& t, bool log_scale)
+      : scale(channel_parameter(x, s)), shift(channel_parameter(x, t)), norm{array(scale), array(shift), log_scale} {}
+};
+
+// norm: null for a coupling alone.
+void run_coupling(const Coupling& c, const Norm* norm, const Tensor& x, const Tensor& out, const Tensor& sum,
+                  bool accumulate) {
   check_out(x, out, "out");
   check_sum(x, sum, "logdet");
   if (nothing_to_do(c.shape, sum, accumulate)) return;
   Target target(out, c.shape);
   check_overlap(x, out, !c.permutation.data);
   const Sum s(x, c.shape, sum, accumulate);
-  CouplingForward a{c, view(x), target.view(), s.logdet};
-  FLOWKIT_RUN(coupling, x, a);
+  const CouplingForward a{c, view(x), target.view(), s.logdet};
+  if (norm) {
+    const StepForward step{a, *norm};
+    FLOWKIT_RUN(step, x, step);
+  } else {
+    FLOWKIT_RUN(coupling, x, a);
+  }
   target.finish();
 }
 
 struct CouplingGrads {
   Tensor x, params, shift;
+  Optional norm_scale, norm_shift;
 };
 
-// y is the output; gradients are dense in its layout.
-CouplingGrads run_coupling_backward(Coupling c, const CouplingInputs& hold, const Tensor& grad_y,
+// y is the output; gradients are dense in its layout. norm: null for a coupling alone.
+CouplingGrads run_coupling_backward(Coupling c, const CouplingInputs& hold, const Norm* norm, const Tensor& grad_y,
                                     const Tensor& grad_logdet, const Tensor& y, bool affine, int64_t layout) {
   const bool last = is_channels_last(y);
   check_out(hold.x, grad_y, "grad_y");
@@ -113,7 +130,17 @@ CouplingGrads run_coupling_backward(Coupling c, const CouplingInputs& hold, cons
   check_sum(y, grad_sum, "grad_logdet");
   CouplingGrads g{empty_dense(y, sizes_of(y), last), empty_dense(y, sizes_of(hold.params), last),
                   hold.shift ? empty_dense(y, sizes_of(*hold.shift), last) : empty_vector(y, 0, y.scalar_type())};
-  if (c.shape.size() == 0) return g;
+  if (norm) {
+    g.norm_scale = empty_vector(y, y.size(1), accumulator(y));
+    g.norm_shift = empty_vector(y, y.size(1), accumulator(y));
+  }
+  if (c.shape.size() == 0) {
+    if (norm) {
+      torch::stable::zero_(*g.norm_scale);
+      torch::stable::zero_(*g.norm_shift);
+    }
+    return g;
+  }
   CouplingBackward a{c, view(grad), view(hold.x), view(g.x), View(), View(), array(grad_sum)};
   if (affine) {
     const Packed p = unpack(g.params, hold.shift ? Optional(g.shift) : std::nullopt, layout);
@@ -122,7 +149,13 @@ CouplingGrads run_coupling_backward(Coupling c, const CouplingInputs& hold, cons
   } else {
     a.grad_shift = view(g.params);
   }
-  FLOWKIT_RUN(coupling_backward, y, a);
+  if (!norm) {
+    FLOWKIT_RUN(coupling_backward, y, a);
+    return g;
+  }
+  const Tensor partial = empty_vector(y, FLOWKIT_SIZE(step_partial_size, y, c.shape), accumulator(y));
+  const StepBackward step{a, *norm, array(g.norm_scale), array(g.norm_shift), array(partial)};
+  FLOWKIT_RUN(step_backward, y, step);
   return g;
 }
 
@@ -134,7 +167,7 @@ void affine_coupling_out(const Tensor& x, const Tensor& params, Optional shift, 
   CouplingInputs hold;
   const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin,
                                       {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
-  run_coupling(c, hold.x, out, logdet, true);
+  run_coupling(c, nullptr, hold.x, out, logdet, true);
 }
 
 std::tuple<Tensor, Tensor> affine_coupling(const Tensor& x, const Tensor& params, Optional shift, Optional permutation,
@@ -144,7 +177,7 @@ std::tuple<Tensor, Tensor> affine_coupling(const Tensor& x, const Tensor& params
   const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin,
                                       {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
   Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
-  run_coupling(c, hold.x, y, logdet, false);
+  run_coupling(c, nullptr, hold.x, y, logdet, false);
   return {y, logdet};
 }
 
@@ -152,7 +185,7 @@ void additive_coupling_out(const Tensor& x, const Tensor& shift, Optional permut
                            const Tensor& out, const Tensor& logdet) {
   CouplingInputs hold;
   const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, {}, inverse, hold);
-  run_coupling(c, hold.x, out, logdet, true);
+  run_coupling(c, nullptr, hold.x, out, logdet, true);
 }
 
 std::tuple<Tensor, Tensor> additive_coupling(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin,
@@ -160,7 +193,7 @@ std::tuple<Tensor, Tensor> additive_coupling(const Tensor& x, const Tensor& shif
   CouplingInputs hold;
   const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, {}, inverse, hold);
   Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
-  run_coupling(c, hold.x, y, logdet, false);
+  run_coupling(c, nullptr, hold.x, y, logdet, false);
   return {y, logdet};
 }
 
@@ -172,7 +205,7 @@ std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(const Tensor& grad_y
   CouplingInputs hold;
   const Coupling c = coupling_options(y, &params, shift ? *shift : params, !shift, permutation, begin,
                                       {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
-  const CouplingGrads g = run_coupling_backward(c, hold, grad_y, grad_logdet, y, true, layout);
+  const CouplingGrads g = run_coupling_backward(c, hold, nullptr, grad_y, grad_logdet, y, true, layout);
   return {g.x, g.params, g.shift};
 }
 
@@ -181,8 +214,77 @@ std::tuple<Tensor, Tensor> additive_coupling_backward(const Tensor& grad_y, cons
                                                       bool inverse) {
   CouplingInputs hold;
   const Coupling c = coupling_options(y, nullptr, shift, false, permutation, begin, {}, inverse, hold);
-  const CouplingGrads g = run_coupling_backward(c, hold, grad_y, grad_logdet, y, false, 0);
+  const CouplingGrads g = run_coupling_backward(c, hold, nullptr, grad_y, grad_logdet, y, false, 0);
   return {g.x, g.params};
+}
+
+void affine_step_out(const Tensor& x, const Tensor& params, Optional shift, const Tensor& norm_scale,
+                     const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout, int64_t clamp,
+                     double bound, double gain, double offset, double factor, int64_t form, bool log_scale,
+                     bool inverse, const Tensor& out, const Tensor& logdet) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin,
+                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
+  const NormInputs n(x, norm_scale, norm_shift, log_scale);
+  run_coupling(c, &n.norm, hold.x, out, logdet, true);
+}
+
+std::tuple<Tensor, Tensor> affine_step(const Tensor& x, const Tensor& params, Optional shift, const Tensor& norm_scale,
+                                       const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout,
+                                       int64_t clamp, double bound, double gain, double offset, double factor,
+                                       int64_t form, bool log_scale, bool inverse) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin,
+                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
+  const NormInputs n(x, norm_scale, norm_shift, log_scale);
+  Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
+  run_coupling(c, &n.norm, hold.x, y, logdet, false);
+  return {y, logdet};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> affine_step_backward(
+    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& params, Optional shift,
+    const Tensor& norm_scale, const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout,
+    int64_t clamp, double bound, double gain, double offset, double factor, int64_t form, bool log_scale,
+    bool inverse) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(y, &params, shift ? *shift : params, !shift, permutation, begin,
+                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
+  const NormInputs n(y, norm_scale, norm_shift, log_scale);
+  const CouplingGrads g = run_coupling_backward(c, hold, &n.norm, grad_y, grad_logdet, y, true, layout);
+  return {g.x, g.params, g.shift, *g.norm_scale, *g.norm_shift};
+}
+
+void additive_step_out(const Tensor& x, const Tensor& shift, const Tensor& norm_scale, const Tensor& norm_shift,
+                       Optional permutation, int64_t begin, bool log_scale, bool inverse, const Tensor& out,
+                       const Tensor& logdet) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, {}, inverse, hold);
+  const NormInputs n(x, norm_scale, norm_shift, log_scale);
+  run_coupling(c, &n.norm, hold.x, out, logdet, true);
+}
+
+std::tuple<Tensor, Tensor> additive_step(const Tensor& x, const Tensor& shift, const Tensor& norm_scale,
+                                         const Tensor& norm_shift, Optional permutation, int64_t begin, bool log_scale,
+                                         bool inverse) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(x, nullptr, shift, false, permutation, begin, {}, inverse, hold);
+  const NormInputs n(x, norm_scale, norm_shift, log_scale);
+  Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
+  run_coupling(c, &n.norm, hold.x, y, logdet, false);
+  return {y, logdet};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> additive_step_backward(const Tensor& grad_y, const Tensor& grad_logdet,
+                                                                  const Tensor& y, const Tensor& shift,
+                                                                  const Tensor& norm_scale, const Tensor& norm_shift,
+                                                                  Optional permutation, int64_t begin, bool log_scale,
+                                                                  bool inverse) {
+  CouplingInputs hold;
+  const Coupling c = coupling_options(y, nullptr, shift, false, permutation, begin, {}, inverse, hold);
+  const NormInputs n(y, norm_scale, norm_shift, log_scale);
+  const CouplingGrads g = run_coupling_backward(c, hold, &n.norm, grad_y, grad_logdet, y, false, 0);
+  return {g.x, g.params, *g.norm_scale, *g.norm_shift};
 }
 
 }  // namespace flowkit

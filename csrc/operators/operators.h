@@ -30,6 +30,29 @@ std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(const Tensor& grad_y
 std::tuple<Tensor, Tensor> additive_coupling_backward(const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y,
                                                       const Tensor& shift, Optional permutation, int64_t begin,
                                                       bool inverse);
+void affine_step_out(const Tensor& x, const Tensor& params, Optional shift, const Tensor& norm_scale,
+                     const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout, int64_t clamp,
+                     double bound, double gain, double offset, double factor, int64_t form, bool log_scale,
+                     bool inverse, const Tensor& out, const Tensor& logdet);
+std::tuple<Tensor, Tensor> affine_step(const Tensor& x, const Tensor& params, Optional shift, const Tensor& norm_scale,
+                                       const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout,
+                                       int64_t clamp, double bound, double gain, double offset, double factor,
+                                       int64_t form, bool log_scale, bool inverse);
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> affine_step_backward(
+    const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& params, Optional shift,
+    const Tensor& norm_scale, const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout,
+    int64_t clamp, double bound, double gain, double offset, double factor, int64_t form, bool log_scale, bool inverse);
+void additive_step_out(const Tensor& x, const Tensor& shift, const Tensor& norm_scale, const Tensor& norm_shift,
+                       Optional permutation, int64_t begin, bool log_scale, bool inverse, const Tensor& out,
+                       const Tensor& logdet);
+std::tuple<Tensor, Tensor> additive_step(const Tensor& x, const Tensor& shift, const Tensor& norm_scale,
+                                         const Tensor& norm_shift, Optional permutation, int64_t begin, bool log_scale,
+                                         bool inverse);
+std::tuple<Tensor, Tensor, Tensor, Tensor> additive_step_backward(const Tensor& grad_y, const Tensor& grad_logdet,
+                                                                  const Tensor& y, const Tensor& shift,
+                                                                  const Tensor& norm_scale, const Tensor& norm_shift,
+                                                                  Optional permutation, int64_t begin, bool log_scale,
+                                                                  bool inverse);
 void actnorm_out(const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale, bool inverse,
                  const Tensor& out, const Tensor& logdet);
 std::tuple<Tensor, Tensor> actnorm(const Tensor& x, const Tensor& scale, const Tensor& shift, bool log_scale,

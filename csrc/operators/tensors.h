@@ -243,6 +243,14 @@ inline void check_overlap(const Tensor& x, const Tensor& out, bool in_place) {
   FLOWKIT_CHECK(same, "flowkit: out overlaps x", in_place ? " without being x" : "; this operator cannot run in place");
 }
 
+// scale or shift of an actnorm, dense.
+inline Tensor channel_parameter(const Tensor& x, const Tensor& t) {
+  check_x(x);
+  FLOWKIT_CHECK(t.dim() == 1 && t.numel() == x.size(1) && t.scalar_type() == accumulator(x) && same_device(x, t),
+                "flowkit: scale and shift must be (", x.size(1), ",) tensors in the accumulator type of x");
+  return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
+
 inline void check_sum(const Tensor& x, const Tensor& sum, const char* name) {
   FLOWKIT_CHECK(sum.dim() == 1 && sum.size(0) == x.size(0) && sum.scalar_type() == accumulator(x) &&
                     sum.is_contiguous() && same_device(x, sum),

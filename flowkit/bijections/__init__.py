@@ -16,17 +16,22 @@ from flowkit.bijections.autoregressive import MaskedAutoregressive
 from flowkit.bijections.base import Bijection, batch_logdet
 from flowkit.bijections.compose import Compose, Inverse
 from flowkit.bijections.coupling import AdditiveCoupling, AffineCoupling
+from flowkit.bijections.folded import FixedLinear, NormalizedLinear
 from flowkit.bijections.linear import InvertibleConv1x1, InvertibleLinear
 from flowkit.bijections.multiscale import Merge, MultiScale, Split
 from flowkit.bijections.permutation import Flip, Permutation, Shuffle, Swap
 from flowkit.bijections.reshape import Haar, Squeeze, Unsqueeze
+from flowkit.bijections.step import AdditiveStep, AffineStep
 
 __all__ = [
     "ActNorm",
     "AdditiveCoupling",
+    "AdditiveStep",
     "AffineCoupling",
+    "AffineStep",
     "Bijection",
     "Compose",
+    "FixedLinear",
     "Flip",
     "Haar",
     "Inverse",
@@ -36,6 +41,7 @@ __all__ = [
     "MaskedAutoregressive",
     "Merge",
     "MultiScale",
+    "NormalizedLinear",
     "Permutation",
     "Shuffle",
     "Split",

@@ -49,7 +49,7 @@ class ActNorm(Bijection):
         self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         """y (B, C, *spatial) and its log-det (B,)."""
-        if self.training and not self._is_ready():
+        if self.is_pending():
             self._initialise(x)
         return ops.actnorm(x, self.scale, self.shift, log_scale=self.log_scale, out=out)
 
@@ -57,13 +57,21 @@ class ActNorm(Bijection):
         self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         """x (B, C, *spatial) and its log-det (B,)."""
-        if self.training and not self._is_ready():
-            raise RuntimeError("ActNorm.inverse before the initialisation: run forward on a batch first, or eval()")
+        self.check_ready()
         return ops.actnorm_inverse(y, self.scale, self.shift, log_scale=self.log_scale, out=out)
 
     def check_loaded(self, name: str, value: Tensor) -> None:
         if name == "scale" and not self.log_scale and not bool(value.all()):
             raise self._wrong(name, "values other than 0", value.tolist())
+
+    def is_pending(self) -> bool:
+        """Whether the next ``forward`` will initialise."""
+        return self.training and not self._is_ready()
+
+    def check_ready(self) -> None:
+        """Raises RuntimeError if there is no inverse yet."""
+        if self.is_pending():
+            raise RuntimeError("ActNorm.inverse before the initialisation: run forward on a batch first, or eval()")
 
     def _is_ready(self) -> bool:
         if not self._ready:

@@ -154,8 +154,8 @@ class AffineCoupling(_Coupling):
         transform_first: whether the first part is transformed and the second one passive; with a mask, whether the
             mask tells what is transformed.
         clamp, bound, gain, offset, factor, form, layout: see :func:`flowkit.ops.affine_coupling`.
-        permutation: what follows: "swap" (the two parts change places), "flip" (reverse order), or a tensor (C,), which
-            the state dict keeps.
+        permutation: what follows: "swap" (the two parts change places), "flip" (reverse order), "shuffle" (drawn at
+            construction) or a tensor (C,), both of which the state dict keeps.
         mask: instead of ``split``, what is passive, as a tensor of 0 and 1, which the state dict keeps: channels (C,);
             or places (1 or C, *spatial), or "checkerboard", the places of even index sum for any size. The network sees
             the passive channels alone, in one more pass over x; behind a mask of places it sees all C channels, zero

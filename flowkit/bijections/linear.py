@@ -11,7 +11,52 @@ from flowkit.bijections.permutation import check_permutation
 from flowkit.ops._layout import pixels
 
 
-class InvertibleLinear(Bijection):
+class ChannelMap(Bijection):
+    """An affine map over channels, the same at every pixel; a subclass tells the matrices."""
+
+    in_place = True
+
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """y (B, C, *spatial) and its log-det (B,)."""
+        weight, shift = self._affine()
+        return self._add(ops.channel_linear(x, weight, out=out), shift, out), self._logdet(x, 1, out)
+
+    def inverse(
+        self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, C, *spatial) and its log-det (B,)."""
+        weight, shift = self._affine_inverse()
+        return self._add(ops.channel_linear(y, weight, out=out), shift, out), self._logdet(y, -1, out)
+
+    def _affine(self) -> tuple[Tensor, Tensor | None]:
+        """The map as (weight (C, C), shift (C,))."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _affine")
+
+    def _affine_inverse(self) -> tuple[Tensor, Tensor | None]:
+        """Its inverse likewise."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _affine_inverse")
+
+    def _log_abs_det(self) -> Tensor:
+        """Of one pixel."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _log_abs_det")
+
+    def _add(self, y: Tensor, shift: Tensor | None, out: ops.Workspace | None) -> Tensor:
+        if shift is None:
+            return y
+        shift = shift.to(y.dtype).reshape(-1, *[1] * (y.ndim - 2))
+        return y + shift if out is None else y.add_(shift)
+
+    def _logdet(self, x: Tensor, sign: int, out: ops.Workspace | None) -> Tensor:
+        logdet = (sign * pixels(x)) * self._log_abs_det()
+        if out is None:
+            return batch_logdet(x, logdet)
+        out.add(logdet)
+        return out.logdet
+
+
+class InvertibleLinear(ChannelMap):
     """``y[:, i] = sum_j W[i, j] x[:, j] + bias[i]`` at every pixel (Glow, arXiv 1807.03039, section 3.2).
 
     Arguments:
@@ -33,8 +78,6 @@ class InvertibleLinear(Bijection):
             make no invertible W.
     """
 
-    in_place = True
-
     def __init__(
         self,
         channels: int,
@@ -55,33 +98,15 @@ class InvertibleLinear(Bijection):
         self.matrix: Dense | SoftPermutation | LU | QR = _MATRICES[parameterization](initial).to(dtype)
         self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype)) if bias else None
 
-    def forward(
-        self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """y (B, C, *spatial) and its log-det (B,)."""
-        y = self._add(ops.channel_linear(x, self.matrix(), out=out), self.bias, out)
-        return y, self._logdet(x, 1, out)
+    def _affine(self) -> tuple[Tensor, Tensor | None]:
+        return self.matrix(), self.bias
 
-    def inverse(
-        self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """x (B, C, *spatial) and its log-det (B,)."""
+    def _affine_inverse(self) -> tuple[Tensor, Tensor | None]:
         weight = self.matrix.inverse()
-        shift = None if self.bias is None else -(weight @ self.bias.to(weight.dtype))
-        return self._add(ops.channel_linear(y, weight, out=out), shift, out), self._logdet(y, -1, out)
+        return weight, None if self.bias is None else -(weight @ self.bias.to(weight.dtype))
 
-    def _add(self, y: Tensor, shift: Tensor | None, out: ops.Workspace | None) -> Tensor:
-        if shift is None:
-            return y
-        shift = shift.to(y.dtype).reshape(-1, *[1] * (y.ndim - 2))
-        return y + shift if out is None else y.add_(shift)
-
-    def _logdet(self, x: Tensor, sign: int, out: ops.Workspace | None) -> Tensor:
-        logdet = (sign * pixels(x)) * self.matrix.logdet()
-        if out is None:
-            return batch_logdet(x, logdet)
-        out.add(logdet)
-        return out.logdet
+    def _log_abs_det(self) -> Tensor:
+        return self.matrix.logdet()
 
     def check_loaded(self, name: str, value: Tensor) -> None:
         if name == "matrix.weight":

@@ -58,7 +58,7 @@ class Parts(Bijection):
 
     def _permute_by(self, permutation: str | Tensor | None) -> None:
         """Sets what follows the coupling."""
-        drawn = isinstance(permutation, Tensor)
+        drawn = isinstance(permutation, Tensor) or permutation == "shuffle"
         self.register_buffer("permutation", self._as_permutation(permutation), persistent=drawn)
         self._locate_passive()
 
@@ -69,12 +69,14 @@ class Parts(Bijection):
             self.check_loaded("permutation", permutation)
             return permutation.long()
         if permutation == "swap" and (self.mask is not None or self._checkerboard):
-            raise self._wrong("permutation", "None, 'flip' or a tensor beside a mask", "'swap'")
+            raise self._wrong("permutation", "None, 'flip', 'shuffle' or a tensor beside a mask", "'swap'")
         if permutation == "swap":
             return swap(self.channels or 0, self._passive[0] or self.split)
         if permutation == "flip":
             return torch.arange(self.channels or 0).flip(0)
-        raise self._wrong("permutation", "None, 'swap', 'flip' or a tensor", repr(permutation))
+        if permutation == "shuffle":
+            return torch.randperm(self.channels or 0)
+        raise self._wrong("permutation", "None, 'swap', 'flip', 'shuffle' or a tensor", repr(permutation))
 
     def check_loaded(self, name: str, value: Tensor) -> None:
         if name == "permutation":

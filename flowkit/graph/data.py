@@ -13,6 +13,7 @@ from flowkit.graph.plain import Options, Shape, check_shape
 if TYPE_CHECKING:
     from flowkit.graph.facts import Facts
     from flowkit.graph.module import BuiltGraph
+    from flowkit.graph.optimize import Optimized
     from flowkit.graph.paths import Paths
 
 
@@ -136,6 +137,26 @@ class Graph:
         from flowkit.graph.module import build_graph
 
         return build_graph(self)
+
+    def optimize(self, *, training: bool = False, inference: bool = False) -> Optimized:
+        """A graph of the same function that passes over memory less often, and how weights go there and back.
+
+        Both: repeats and calls are written out; permutations merge and become part of the coupling before them; a
+        coupling, its permutation and the actnorm behind it become one ``affine_step`` (or ``additive_step``).
+        ``training``: an actnorm beside a linear map becomes a factor of its matrix, composed at every call; no
+        parameter changes, and an actnorm that waits for its first batch still does. ``inference``: linear maps, with
+        the actnorms and permutations beside them, become one stored matrix and its stored inverse.
+
+        Returns:
+            :class:`flowkit.graph.optimize.Optimized`: ``.graph``, ``.convert(state)``, ``.restore(state)``,
+            ``.build(state)``.
+
+        Raises:
+            ValueError: unless exactly one of the two is asked for.
+        """
+        from flowkit.graph.optimize import optimize
+
+        return optimize(self, training=training, inference=inference)
 
     def to_yaml(self, path: str | Path | None = None) -> str:
         """The graph as YAML text, also written to ``path`` if given."""

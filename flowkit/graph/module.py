@@ -65,6 +65,18 @@ class BuiltGraph(CheckedLoading):
         inputs, logdet = self._run(self._backwards, self._takes_back, values, named, out, self._gives_back)
         return (*inputs, batch_logdet(inputs[0], 0.0) if logdet is None else logdet)
 
+    def optimize(self, *, training: bool = False, inference: bool = False) -> BuiltGraph:
+        """A module of :meth:`Graph.optimize`'s graph with the weights of this one, of which it shares what it can.
+
+        Training one therefore trains the other, inference apart: there, what is folded is a copy, and the module comes
+        in evaluation mode.
+
+        Raises:
+            ValueError: unless exactly one of the two is asked for; for inference, an actnorm that is not initialised.
+        """
+        net = self.graph.optimize(training=training, inference=inference).build(self.state_dict())
+        return net.train(self.training and training)
+
     def _run(
         self,
         steps: Sequence[Step],

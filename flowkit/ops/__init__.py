@@ -9,6 +9,7 @@ from flowkit.ops.made import MaskedNetwork, has_made_inverse, made_affine_invers
 from flowkit.ops.permute import permute_channels
 from flowkit.ops.rational_quadratic import rational_quadratic_coupling, rational_quadratic_coupling_inverse
 from flowkit.ops.reversal import Reversal
+from flowkit.ops.step import additive_step, additive_step_inverse, affine_step, affine_step_inverse
 from flowkit.ops.workspace import Workspace, use_workspace
 
 __all__ = [
@@ -19,8 +20,12 @@ __all__ = [
     "actnorm_inverse",
     "additive_coupling",
     "additive_coupling_inverse",
+    "additive_step",
+    "additive_step_inverse",
     "affine_coupling",
     "affine_coupling_inverse",
+    "affine_step",
+    "affine_step_inverse",
     "channel_linear",
     "has_made_inverse",
     "leaky_relu",

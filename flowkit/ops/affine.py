@@ -218,7 +218,13 @@ def clamp_options(clamp: str, bound: Bound, gain: float, offset: float | None, f
 
 
 def affine_options(
-    clamp: str, bound: Bound, gain: float, offset: float | None, factor: float, form: str, layout: str
+    clamp: str = "tanh",
+    bound: Bound = None,
+    gain: float = 1.0,
+    offset: float | None = None,
+    factor: float = 1.0,
+    form: str = "s*x+t",
+    layout: str = "scale_shift",
 ) -> tuple[Any, ...]:
     """The options as the operator takes them: layout, those of the clamp, form; ValueError for unknown ones."""
     layout_code, form_code = _LAYOUT_CODE.get(layout), _FORM_CODE.get(form)

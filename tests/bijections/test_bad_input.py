@@ -138,7 +138,10 @@ SINGULAR = torch.tensor([[1.0, 2.0], [2.0, 4.0]])
         ),
         (lambda: AffineCoupling(4, (MLP,)), r"net: expected a factory or a pair of them, got 1 factories"),
         (lambda: AdditiveCoupling(4, (MLP, MLP)), r"AdditiveCoupling: net: expected a factory, got 2 factories"),
-        (lambda: AffineCoupling(4, MLP, permutation="mix"), r"permutation: expected None, 'swap', 'flip' or a tensor"),
+        (
+            lambda: AffineCoupling(4, MLP, permutation="mix"),
+            r"permutation: expected None, 'swap', 'flip', 'shuffle' or a tensor",
+        ),
         (lambda: AffineCoupling(4, MLP, permutation=torch.arange(3)), r"permutation: expected 4 channels, got 3"),
         (lambda: AffineCoupling(-1, MLP), r"AffineCoupling: channels: expected an integer >= 2, got -1"),
         (lambda: AffineCoupling(0, MLP, condition=2), r"channels: expected an integer >= 1, got 0"),

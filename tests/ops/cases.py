@@ -108,9 +108,15 @@ def make_case(
     }
     if name in options:
         return Case(OPERATORS[name], (x, *options[name]))
+    norm = (
+        0.3 * torch.randn(channels, generator=g, dtype=wide) + (0 if log_scale else 1.5),
+        torch.randn(channels, generator=g, dtype=wide),
+    )
     if name == "actnorm":
-        scale = 0.3 * torch.randn(channels, generator=g, dtype=wide) + (0 if log_scale else 1.5)
-        return Case(OPERATORS[name], (x, scale, torch.randn(channels, generator=g, dtype=wide), log_scale, inverse))
+        return Case(OPERATORS[name], (x, *norm, log_scale, inverse))
+    if name == "additive_step":
+        shift = randn(batch, moved, *space)
+        return Case(OPERATORS[name], (x, shift, *norm, maybe, begin, log_scale, inverse))
     if name == "channel_linear":
         weight = torch.linalg.qr(torch.randn(channels, channels, generator=g, dtype=torch.float64))[0]
         return Case(OPERATORS[name], (x, weight.to(dtype)))
@@ -120,7 +126,10 @@ def make_case(
         return Case(OPERATORS[name], (2 * x, params, maybe, begin, *chosen, inverse))
     params = randn(batch, moved if separate else 2 * moved, *space)
     shift = randn(batch, moved, *space) if separate else None
-    return Case(OPERATORS[name], (x, params, shift, maybe, begin, layout, *clamp_options(clamp), form, inverse))
+    codes = (begin, layout, *clamp_options(clamp), form)
+    if name == "affine_step":
+        return Case(OPERATORS[name], (x, params, shift, *norm, maybe, *codes, log_scale, inverse))
+    return Case(OPERATORS[name], (x, params, shift, maybe, *codes, inverse))
 
 
 def clamp_options(clamp: int) -> tuple[int, float, float, float, float]:

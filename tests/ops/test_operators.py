@@ -79,7 +79,7 @@ def test_forward_and_backward_equal_the_reference(name: str, options: dict) -> N
 def test_buffers_hold_the_same_result_and_the_input_is_untouched(name: str, options: dict) -> None:
     case = make_case(name, **options)
     operator, x = case.operator, case.args[0]
-    in_place = name in ("actnorm", "leaky_relu") or (name.endswith("coupling") and not options["permuted"])
+    in_place = name in ("actnorm", "leaky_relu") or (name.endswith(("coupling", "step")) and not options["permuted"])
     before = x.clone()
     with torch.no_grad():
         expected = operator(None, False, *case.args)
@@ -105,6 +105,7 @@ def grad_cases() -> list:
         for f in range(3)
     ]
     found += [make_case("actnorm", (2, 3, 2, 2), log_scale=False, inverse=i) for i in (False, True)]
+    found += [make_case("affine_step", (2, 4), log_scale=False, separate=True, inverse=i) for i in (False, True)]
     return found
 
 
