@@ -51,10 +51,9 @@ def place(machine: dict[str, Any]) -> str:
     """The machine's facts in a sentence."""
     if machine["device"].startswith("cuda"):
         return f"{machine['gpu']}, torch {machine['torch']}."
-    return (
-        f"{machine['cpu']}, {machine['threads']} threads, {machine['instruction_set'] or 'no native kernels'}, "
-        f"torch {machine['torch']}. Not measured on a GPU."
-    )
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    kernels = machine["instruction_set"] or "no native kernels"
+    return f"{machine['cpu']}, {threads}, {kernels}, torch {machine['torch']}. Not measured on a GPU."
 
 
 def markdown(content: dict[str, Any]) -> Iterator[str]:

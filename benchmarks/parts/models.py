@@ -78,7 +78,11 @@ def vector_flow(size: Vectors) -> g.Graph:
 
     def step(x: g.Value) -> g.Value:
         x = g.actnorm(x)
-        return g.shuffle(g.affine_coupling(x, net=net))
+        if size.bins:
+            x = g.rational_quadratic_coupling(x, net=net, bins=size.bins, bound=BOUND)
+        else:
+            x = g.affine_coupling(x, net=net)
+        return g.shuffle(x)
 
     x = g.input("x", size.features)
     for _ in range(size.blocks):
