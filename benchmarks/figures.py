@@ -19,14 +19,16 @@ from typing import Any
 import torch
 
 from benchmarks import table
-from benchmarks.parts import calls, elementwise, flows, reversible, roundtrip
+from benchmarks.parts import calls, elementwise, flows, launches, reversible, roundtrip, spline
 from benchmarks.parts.rows import Row, Settings
 from flowkit.bench.report import machine
 
 PARTS: Mapping[str, Callable[[Settings], Iterator[Row]]] = {
     "elementwise": elementwise.rows,
+    "spline": spline.rows,
     "tabular": flows.vectors,
     "glow": flows.images,
+    "launches": launches.rows,
     "calls": calls.rows,
     "reversible": reversible.rows,
     "exactness": roundtrip.rows,

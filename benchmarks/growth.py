@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,10 +21,12 @@ from benchmarks.parts import models
 from benchmarks.parts.models import Vectors
 from benchmarks.parts.rows import Settings
 from benchmarks.table import place
+from flowkit import bijections as bij
+from flowkit import nets
 from flowkit.bench.operators import OPERATORS, random
 from flowkit.bench.report import machine
 from flowkit.bench.runner import in_place_contender
-from flowkit.bench.timing import Contender
+from flowkit.bench.timing import Contender, calling
 
 Make = Callable[[int, torch.device], Contender]
 HERE = Path(__file__).parent
@@ -72,8 +75,27 @@ def flows(vary: Callable[[int], Vectors]) -> dict[str, Make]:
 
 def operators(shape: Callable[[int], tuple[int, ...]]) -> dict[str, Make]:
     """The elementwise operators."""
-    names = ("affine_coupling", "actnorm", "leaky_relu")
+    names = ("affine_coupling", "rational_quadratic_coupling", "actnorm", "leaky_relu")
     return {name.replace("_", " "): operator(name, shape) for name in names}
+
+
+def inverse(layer: Callable[[int], bij.Bijection], shape: Callable[[int], tuple[int, ...]]) -> Make:
+    """The inverse of ``layer(size)`` on a tensor of ``shape(size)``."""
+
+    def make(size: int, device: torch.device) -> Contender:
+        return calling(layer(size).to(device).eval().inverse, torch.randn(shape(size), device=device))
+
+    return make
+
+
+def autoregressive(features: int) -> bij.Bijection:
+    """A masked autoregressive layer, its hidden width fixed, so that its network grows with the features."""
+    return bij.MaskedAutoregressive(features, nets.made(hidden=128, depth=1))
+
+
+def square(pixels: int) -> tuple[int, int]:
+    """Height and width of a square of so many pixels."""
+    return math.isqrt(pixels), math.isqrt(pixels)
 
 
 def powers(first: int, last: int) -> tuple[int, ...]:
@@ -91,15 +113,18 @@ AXES = (
     ),
     Axis(
         "channels",
-        "channels, 16 samples of 16 x 16 pixels",
+        "channels, 16 samples of 16 x 16 pixels (autoregressive: 256 vectors)",
         powers(3, 10),
-        operators(lambda n: (16, n, 16, 16)),
+        {
+            **operators(lambda n: (16, n, 16, 16)),
+            "autoregressive inverse": inverse(autoregressive, lambda n: (256, n)),
+        },
     ),
     Axis(
         "pixels",
         "pixels, 8 samples of 16 channels",
         tuple(4**n for n in range(3, 9)),
-        operators(lambda n: (8, 16, int(n**0.5), int(n**0.5))),
+        operators(lambda n: (8, 16, *square(n))),
     ),
     Axis(
         "depth",

@@ -36,8 +36,8 @@ def contenders(
 def cases() -> Iterator[Any]:
     """One test for each operator, direction, size and device, with its contenders in one benchmark group."""
     for device in DEVICES:
-        for shape in (MEDIUM, LARGE):
-            for operator in OPERATORS:
+        for operator in OPERATORS:
+            for shape in (MEDIUM, LARGE) if operator.light else (MEDIUM,):
                 for direction in operator.directions:
                     for name in ("flowkit", "torch") if direction == "backward" else NAMES:
                         size = "x".join(map(str, shape))

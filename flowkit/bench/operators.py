@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from flowkit import ops
-from flowkit.ops import additive, affine, linear, permute
+from flowkit.ops import additive, affine, linear, permute, rational_quadratic
 from flowkit.ops._layout import logdet_dtype
 from flowkit.ops.actnorm import reference as actnorm_reference
 from flowkit.ops.leaky_relu import reference as leaky_relu_reference
 
 SLOPE = 0.9
+BINS = 8
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Operator:
     ``operands(x)`` makes the other tensors. ``forward`` and ``inverse`` are our calls ``(x, *operands, out=)``, without
     an inverse where that is the same call; ``reference`` is the plain-torch form ``(x, *operands, inverse=)``.
     ``in_place_share``: the share of x that a call in place must move. ``backward_reads``: how many times the size of x
-    a backward must read, the incoming gradient included.
+    a backward must read, the incoming gradient included. ``light``: whether operands are of the size of x at most.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Operator:
     reference: Callable[..., Any]
     in_place_share: float = 1.0
     backward_reads: float = 2.0
+    light: bool = True
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -111,6 +113,29 @@ def affine_coupling(name: str, clamp: str = "tanh", permuted: bool = False) -> O
     )
 
 
+def rational_quadratic_coupling() -> Operator:
+    """Spline coupling on the second half of the channels, with the parameters of nflows."""
+
+    def call(function: Callable[..., Any], x: Tensor, params: Tensor, out: ops.Workspace | None = None) -> Any:
+        return function(x, params, begin=x.size(1) // 2, bins=BINS, out=out)
+
+    def reference(x: Tensor, params: Tensor, *, inverse: bool) -> Any:
+        options = rational_quadratic.options(BINS, "nflows", None, None, None, None, 1.0)
+        return rational_quadratic.reference(x, params, None, x.size(1) // 2, *options, inverse)
+
+    return Operator(
+        "rational_quadratic_coupling",
+        operands=lambda x: (random(x, (x.size(1) - x.size(1) // 2) * rational_quadratic.parameters(BINS)),),
+        forward=partial(call, ops.rational_quadratic_coupling),
+        inverse=partial(call, ops.rational_quadratic_coupling_inverse),
+        reference=reference,
+        in_place_share=0.5,
+        backward_reads=1.5,
+        light=False,
+    )
+
+
+RATIONAL_QUADRATIC = rational_quadratic_coupling()
 OPERATORS = (
     affine_coupling("affine_coupling"),
     affine_coupling("affine_coupling_permuted", permuted=True),
@@ -155,4 +180,5 @@ OPERATORS = (
         inverse=lambda x, out=None: ops.leaky_relu_inverse(x, SLOPE, out=out),
         reference=lambda x, inverse: leaky_relu_reference(x, SLOPE, inverse),
     ),
+    RATIONAL_QUADRATIC,
 )

@@ -34,13 +34,13 @@ def quick() -> Iterator[Case]:
     yield Case(main, MEDIUM)
     yield Case(main, VECTORS)
     for operator in OPERATORS[1:]:
-        yield Case(operator, MEDIUM if operator.name.startswith(main.name) else LARGE)
+        yield Case(operator, MEDIUM if operator.name.startswith(main.name) or not operator.light else LARGE)
 
 
 def full() -> Iterator[Case]:
     """Every operator, size, type and layout; torch.compile competes on contiguous float32."""
     for operator in OPERATORS:
-        for shape in (LARGE, MEDIUM, VECTORS):
+        for shape in (LARGE, MEDIUM, VECTORS) if operator.light else (MEDIUM,):
             for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
                 for layout in ("contiguous", "channels_last") if len(shape) > 2 else ("contiguous",):
                     compiled = dtype == torch.float32 and layout == "contiguous"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import figures, growth, table
-from benchmarks.parts import models, peers, peers_images, roundtrip
+from benchmarks.parts import launches, models, peers, peers_images, roundtrip
 from benchmarks.parts.models import Images, Model, Vectors
 from benchmarks.parts.rows import KEYS, Settings, cost, faster, row, value
 from flowkit.graph import Graph
@@ -68,11 +68,28 @@ def test_flows_of_other_libraries_have_our_parameters_and_invert(
             torch.testing.assert_close(model.inverse(latents), x, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("library", ["nflows", "normflows"])
+def test_splines_compared_are_the_same_function(library: str) -> None:
+    pytest.importorskip(library)
+    from benchmarks.parts import spline
+
+    x, params = spline.inputs((5, 6), torch.device("cpu"))
+    theirs = peers.splines(Vectors(features=6, bins=spline.BINS))[library]()
+    for mine, other in zip((spline.OURS.forward, spline.OURS.inverse), theirs, strict=True):
+        assert mine is not None
+        torch.testing.assert_close(mine(x, params), tuple(other(x, params)), atol=1e-4, rtol=1e-4)
+
+
 def test_conditioners_alone_are_all_conditioners() -> None:
     flow = models.ours(models.vector_flow(TINY_VECTORS[0]))
     pairs = models.conditioners(flow, torch.randn(16, 6))
     assert len(pairs) == TINY_VECTORS[0].blocks
     assert all(given.shape == (16, 3) and given.is_contiguous() for _, given in pairs)
+
+
+def test_launches_count_what_is_not_a_view() -> None:
+    x = torch.randn(3, 4)
+    assert launches.count(lambda: (x.view(4, 3).t() + 1).exp(), QUICK.device) == 2
 
 
 def test_random_blocks_are_random() -> None:
@@ -86,9 +103,9 @@ def test_random_blocks_are_random() -> None:
 def test_command_line_keeps_parts_and_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, readme = tmp_path / "new" / "figures.json", tmp_path / "README.md"
     assert figures.main(["exactness", "--quick", "--json", str(file)]) == 0
-    assert figures.main(["calls", "--quick", "--json", str(file)]) == 0
+    assert figures.main(["launches", "--quick", "--json", str(file)]) == 0
     content = json.loads(file.read_text(encoding="utf-8"))
-    assert set(content["parts"]) == {"exactness", "calls"}
+    assert set(content["parts"]) == {"exactness", "launches"}
     readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n", encoding="utf-8")
     for _ in range(2):
         table.write(content, readme)
