@@ -11,7 +11,7 @@ from flowkit.bench import runner
 from flowkit.bench.operators import OPERATORS
 from flowkit.bench.suites import LARGE, Case
 
-NAMES = ("affine_coupling", "additive_coupling", "actnorm", "leaky_relu")
+NAMES = ("affine_coupling", "additive_coupling", "actnorm", "leaky_relu", "affine_step")
 GPU_SHAPE = (256, 64, 64, 64)  # 268 MB
 
 

@@ -39,7 +39,6 @@ def count(work: Callable[[], object], device: torch.device) -> int:
         with Counter() as counter:
             work()
         return counter.count
-    from torch.autograd.profiler_util import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     work()
@@ -47,7 +46,7 @@ def count(work: Callable[[], object], device: torch.device) -> int:
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
         work()
         torch.cuda.synchronize()
-    kernels = [e for e in recorded.events() if e.device_type == DeviceType.CUDA]
+    kernels = [e for e in recorded.events() if e.device_type.name == "CUDA"]
     return sum(not e.name.startswith(("Memcpy", "Memset")) for e in kernels)
 
 

@@ -135,6 +135,34 @@ def rational_quadratic_coupling() -> Operator:
     )
 
 
+def affine_step() -> Operator:
+    """Affine coupling on the second half of the channels and the actnorm that follows, in one pass."""
+    options = affine.clamp_options("tanh", None, 1.0, None, 1.0)
+
+    def call(
+        function: Callable[..., Any], x: Tensor, params: Tensor, scale: Tensor, shift: Tensor, out: Any = None
+    ) -> Any:
+        return function(x, params, norm_scale=scale, norm_shift=shift, begin=x.size(1) // 2, out=out)
+
+    def reference(x: Tensor, params: Tensor, scale: Tensor, shift: Tensor, *, inverse: bool) -> Any:
+        first: Tensor | int = 0
+        last: Tensor | int = 0
+        if inverse:
+            x, first = actnorm_reference(x, scale, shift, True, True)
+        x, logdet = affine.reference(x, params, None, None, x.size(1) // 2, 0, *options, 0, inverse)
+        if not inverse:
+            x, last = actnorm_reference(x, scale, shift, True, False)
+        return x, first + logdet + last
+
+    return Operator(
+        "affine_step",
+        operands=lambda x: (random(x, x.size(1)), *per_channel(x)),
+        forward=partial(call, ops.affine_step),
+        inverse=partial(call, ops.affine_step_inverse),
+        reference=reference,
+    )
+
+
 RATIONAL_QUADRATIC = rational_quadratic_coupling()
 OPERATORS = (
     affine_coupling("affine_coupling"),
@@ -181,4 +209,5 @@ OPERATORS = (
         reference=lambda x, inverse: leaky_relu_reference(x, SLOPE, inverse),
     ),
     RATIONAL_QUADRATIC,
+    affine_step(),
 )
