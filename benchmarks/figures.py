@@ -42,7 +42,7 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
     torch.manual_seed(0)
     for row in PARTS[name](settings):
         rows.append(row)
-        print(" | ".join(table.cells(row)) + f"  ({row['note']})" * bool(row["note"]), flush=True)
+        print(" | ".join(table.cells(row)), flush=True)
     return {
         "machine": machine(settings.device),
         "date": date.today().isoformat(),

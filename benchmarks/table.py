@@ -13,7 +13,7 @@ from typing import Any
 
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- figures: written by benchmarks.table, do not edit -->", "<!-- end of figures -->"
-COLUMNS = ("what", "size", "ours", "beside", "takes", "ratio", "target", "met")
+COLUMNS = ("what", "size", "ours", "beside", "takes", "ratio", "target", "met", "note")
 
 
 def number(found: float | None) -> str:
@@ -36,15 +36,16 @@ def cells(row: dict[str, Any]) -> list[str]:
     met = {True: "yes", False: "**no**", None: "–"}[row["met"]]
     ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}x"
     ours, theirs = (quantity(row[key], row["unit"]) for key in ("ours", "theirs"))
-    return [row["what"], row["size"], ours, row["peer"] or "–", theirs, ratio, row["target"] or "–", met]
+    return [row["what"], row["size"], ours, row["peer"] or "–", theirs, ratio, row["target"] or "–", met, row["note"]]
 
 
-def lines(cells_of_rows: Iterator[list[str]]) -> Iterator[str]:
-    """A markdown table."""
-    yield f"| {' | '.join(COLUMNS)} |"
-    yield f"|{' --- |' * len(COLUMNS)}"
-    for each in cells_of_rows:
-        yield f"| {' | '.join(each)} |"
+def lines(rows: list[list[str]]) -> Iterator[str]:
+    """A markdown table; the notes are a column where there are any."""
+    width = len(COLUMNS) if any(row[-1] for row in rows) else len(COLUMNS) - 1
+    yield f"| {' | '.join(COLUMNS[:width])} |"
+    yield f"|{' --- |' * width}"
+    for row in rows:
+        yield f"| {' | '.join(row[:width])} |"
 
 
 def place(machine: dict[str, Any]) -> str:
@@ -64,12 +65,7 @@ def markdown(content: dict[str, Any]) -> Iterator[str]:
             yield f"\nMeasured on {now}\n"
             before = now
         yield f"\n**{name}** ({part['date']}, {part['seconds']:.0f} s{', quick: not a figure' * part['quick']})\n"
-        measured = [row for row in part["rows"] if row["ours"] is not None]
-        if measured:
-            yield from lines(map(cells, measured))
-        notes = [f"{row['what']}: {row['note']}." for row in part["rows"] if row["note"]]
-        if notes:
-            yield f"\nNotes: {' '.join(dict.fromkeys(notes))}"
+        yield from lines([cells(row) for row in part["rows"]])
 
 
 def summary(content: dict[str, Any]) -> str:
