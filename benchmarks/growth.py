@@ -30,8 +30,8 @@ from flowkit.bench.timing import Contender, calling
 
 Make = Callable[[int, torch.device], Contender]
 HERE = Path(__file__).parent
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#666666")  # colour-blind safe
-MARKERS = "osD^vPX"
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#666666", "#7A4B00")
+MARKERS = "osD^vPX*"
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,13 @@ def flows(vary: Callable[[int], Vectors]) -> dict[str, Make]:
 
 def operators(shape: Callable[[int], tuple[int, ...]]) -> dict[str, Make]:
     """The elementwise operators."""
-    names = ("affine_coupling", "rational_quadratic_coupling", "actnorm", "leaky_relu")
-    return {name.replace("_", " "): operator(name, shape) for name in names}
+    names = {
+        "affine coupling": "affine_coupling",
+        "RQS coupling": "rational_quadratic_coupling",
+        "actnorm": "actnorm",
+        "leaky ReLU": "leaky_relu",
+    }
+    return {name: operator(found, shape) for name, found in names.items()}
 
 
 def inverse(layer: Callable[[int], bij.Bijection], shape: Callable[[int], tuple[int, ...]]) -> Make:
@@ -113,11 +118,11 @@ AXES = (
     ),
     Axis(
         "channels",
-        "channels, 16 samples of 16 x 16 pixels (autoregressive: 256 vectors)",
+        "channels, 16 samples of 16 x 16 pixels or 256 vectors",
         powers(3, 10),
         {
             **operators(lambda n: (16, n, 16, 16)),
-            "autoregressive inverse": inverse(autoregressive, lambda n: (256, n)),
+            "autoregressive inverse, vectors": inverse(autoregressive, lambda n: (256, n)),
         },
     ),
     Axis(
@@ -152,7 +157,7 @@ def measure(axis: Axis, settings: Settings) -> dict[str, Any]:
 
 def exponent(sizes: tuple[int, ...], values: list[float]) -> float:
     """The slope of log(values) over log(sizes), by least squares on the larger half of the sizes."""
-    half = len(sizes) // 2
+    half = min(len(sizes) // 2, len(sizes) - 2)
     x, y = (torch.tensor(v[half:], dtype=torch.float64).log() for v in (sizes, values))
     x, y = x - x.mean(), y - y.mean()
     return float((x * y).sum() / x.square().sum())
