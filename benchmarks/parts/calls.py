@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ SHAPE = (1, 8)
 @torch.no_grad()
 def rows(settings: Settings) -> Iterator[Row]:
     """Each operator and direction."""
+    settings = replace(settings, seconds=0.5)  # a call takes microseconds
     x = random(torch.empty(SHAPE, device=settings.device), SHAPE[1])
     for operator in OPERATORS:
         inputs = (x, *operator.operands(x))
