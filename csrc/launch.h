@@ -204,6 +204,21 @@ struct MadeAffine : Made {
   bool shift_leads;
 };
 
+// Solves conv(y) = x for y. conv is the convolution with zero padding that keeps the size and whose weight is
+// autoregressive: only its taps before the centre count, in raster order, and the lower triangle of the centre;
+// reverse: only those after it, and the upper triangle. transposed: the adjoint of that map is solved instead.
+// Depth, height, width: sizes of dimensions that are not there are 1 and come first. In the order of substitution,
+// which is raster order, backwards if reverse != transposed, a pixel depends only on pixels with a smaller sum of
+// skew * position: those of one sum are a wavefront. y.data may equal x.data.
+struct MaskedConvSolve {
+  Shape shape;
+  DType dtype;
+  View x, y;
+  Array weight;  // (channels, channels, *kernel), dense, in the dtype of x
+  int64_t size[3], kernel[3], dilation[3], skew[3];
+  bool reverse, transposed;
+};
+
 #define FLOWKIT_ENTRY_POINTS(...)                                 \
   int64_t partial_size(const Shape&);                             \
   int64_t actnorm_partial_size(const Shape&);                     \
@@ -216,7 +231,8 @@ struct MadeAffine : Made {
   void step_backward(const StepBackward& __VA_ARGS__);            \
   void leaky_relu(const LeakyReluForward& __VA_ARGS__);           \
   void leaky_relu_backward(const LeakyReluBackward& __VA_ARGS__); \
-  void permute(const Permute& __VA_ARGS__);
+  void permute(const Permute& __VA_ARGS__);                       \
+  void masked_conv_solve(const MaskedConvSolve& __VA_ARGS__);
 
 // The couplings with parameters for each element.
 #define FLOWKIT_PARAMETRIC_ENTRY_POINTS(...)                                               \

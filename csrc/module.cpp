@@ -133,4 +133,5 @@ PYBIND11_MODULE(_C, m) {
   FLOWKIT_BIND_FAMILY(permute_channels);
   FLOWKIT_BIND_FAMILY(channel_linear);
   FLOWKIT_BIND_FAMILY(rational_quadratic_coupling);
+  FLOWKIT_BIND_FAMILY(masked_conv_solve);
 }

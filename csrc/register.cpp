@@ -68,6 +68,11 @@ STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
   m.def("rational_quadratic_coupling(" FLOWKIT_RATIONAL_QUADRATIC ") -> (Tensor, Tensor)");
   m.def("rational_quadratic_coupling_out(" FLOWKIT_RATIONAL_QUADRATIC ", " FLOWKIT_OUT);
   m.def("rational_quadratic_coupling_backward(" FLOWKIT_BACKWARD FLOWKIT_RATIONAL_QUADRATIC ") -> (Tensor, Tensor)");
+  m.def("masked_conv_solve(Tensor x, Tensor weight, int[] dilation, bool reverse) -> Tensor");
+  m.def("masked_conv_solve_out(Tensor x, Tensor weight, int[] dilation, bool reverse, Tensor(a!) out) -> ()");
+  m.def(
+      "masked_conv_solve_backward(Tensor grad_y, Tensor y, Tensor weight, int[] dilation, bool reverse) -> (Tensor, "
+      "Tensor)");
 }
 
 namespace {
@@ -87,6 +92,7 @@ void implement(torch::stable::detail::StableLibrary& m) {
   FLOWKIT_IMPL_FAMILY(permute_channels);
   FLOWKIT_IMPL_FAMILY(channel_linear);
   FLOWKIT_IMPL_FAMILY(rational_quadratic_coupling);
+  FLOWKIT_IMPL_FAMILY(masked_conv_solve);
 }
 
 }  // namespace

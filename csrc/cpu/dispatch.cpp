@@ -21,6 +21,7 @@
   void permute(const Permute&);                       \
   void made_affine_inverse(const MadeAffine&);        \
   FLOWKIT_PARAMETRIC_ENTRY_POINTS()                   \
+  void masked_conv_solve(const MaskedConvSolve&);     \
   }
 
 FLOWKIT_DECLARE(generic)
@@ -95,5 +96,6 @@ void rational_quadratic(const ParametricForward<RationalQuadraticOptions>& a) { 
 void rational_quadratic_backward(const ParametricBackward<RationalQuadraticOptions>& a) {
   FLOWKIT_CALL(rational_quadratic_backward, a)
 }
+void masked_conv_solve(const MaskedConvSolve& a) { FLOWKIT_CALL(masked_conv_solve, a) }
 
 }  // namespace flowkit::cpu

@@ -87,5 +87,10 @@ std::tuple<Tensor, Tensor> rational_quadratic_coupling_backward(
     const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& x, const Tensor& params, Optional permutation,
     int64_t begin, int64_t bins, int64_t map, int64_t tails, double left, double right, double bottom, double top,
     double min_size, double min_slope, double gain, double beta, bool inverse);
+void masked_conv_solve_out(const Tensor& x, const Tensor& weight, std::vector<int64_t> dilation, bool reverse,
+                           const Tensor& out);
+Tensor masked_conv_solve(const Tensor& x, const Tensor& weight, std::vector<int64_t> dilation, bool reverse);
+std::tuple<Tensor, Tensor> masked_conv_solve_backward(const Tensor& grad_y, const Tensor& y, const Tensor& weight,
+                                                      std::vector<int64_t> dilation, bool reverse);
 
 }  // namespace flowkit

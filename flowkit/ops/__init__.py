@@ -6,6 +6,7 @@ from flowkit.ops.affine import affine_coupling, affine_coupling_inverse
 from flowkit.ops.leaky_relu import leaky_relu, leaky_relu_inverse
 from flowkit.ops.linear import channel_linear
 from flowkit.ops.made import MaskedNetwork, has_made_inverse, made_affine_inverse
+from flowkit.ops.masked_conv import autoregressive_mask, masked_conv, masked_conv_solve
 from flowkit.ops.permute import permute_channels
 from flowkit.ops.rational_quadratic import rational_quadratic_coupling, rational_quadratic_coupling_inverse
 from flowkit.ops.reversal import Reversal
@@ -26,11 +27,14 @@ __all__ = [
     "affine_coupling_inverse",
     "affine_step",
     "affine_step_inverse",
+    "autoregressive_mask",
     "channel_linear",
     "has_made_inverse",
     "leaky_relu",
     "leaky_relu_inverse",
     "made_affine_inverse",
+    "masked_conv",
+    "masked_conv_solve",
     "permute_channels",
     "rational_quadratic_coupling",
     "rational_quadratic_coupling_inverse",

@@ -124,6 +124,13 @@ def make_case(
         chosen = rational_quadratic.options(*SPLINES[(clamp + 4 * layout) % len(SPLINES)])
         params = 0.5 * randn(batch, moved * rational_quadratic.parameter_count(*chosen), *space)
         return Case(OPERATORS[name], (2 * x, params, maybe, begin, *chosen, inverse))
+    if name == "masked_conv_solve":
+        kernel, dilation = ((5, 3, 3) if first else (3, 5, 1))[: len(space)], (1, 2, 1)[: len(space)]
+        weight = 0.3 * torch.randn(channels, channels, *kernel, generator=g, dtype=torch.float64)
+        centre = weight[(..., *(k // 2 for k in kernel))]
+        weight /= weight[0].numel() ** 0.5
+        centre.diagonal().copy_(torch.rand(channels, generator=g, dtype=torch.float64) + 0.7)
+        return Case(OPERATORS[name], (x, weight.to(dtype), dilation, inverse))
     params = randn(batch, moved if separate else 2 * moved, *space)
     shift = randn(batch, moved, *space) if separate else None
     codes = (begin, layout, *clamp_options(clamp), form)
