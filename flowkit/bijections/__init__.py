@@ -15,6 +15,7 @@ from flowkit.bijections.actnorm import ActNorm
 from flowkit.bijections.autoregressive import MaskedAutoregressive
 from flowkit.bijections.base import Bijection, batch_logdet
 from flowkit.bijections.compose import Compose, Inverse
+from flowkit.bijections.convolution import AutoregressiveConv, EmergingConv, PeriodicConv
 from flowkit.bijections.coupling import AdditiveCoupling, AffineCoupling
 from flowkit.bijections.folded import FixedLinear, NormalizedLinear
 from flowkit.bijections.linear import InvertibleConv1x1, InvertibleLinear
@@ -22,6 +23,7 @@ from flowkit.bijections.multiscale import Merge, MultiScale, Split
 from flowkit.bijections.permutation import Flip, Permutation, Shuffle, Swap
 from flowkit.bijections.reshape import Haar, Squeeze, Unsqueeze
 from flowkit.bijections.step import AdditiveStep, AffineStep
+from flowkit.bijections.woodbury import WoodburyTransform
 
 __all__ = [
     "ActNorm",
@@ -29,8 +31,10 @@ __all__ = [
     "AdditiveStep",
     "AffineCoupling",
     "AffineStep",
+    "AutoregressiveConv",
     "Bijection",
     "Compose",
+    "EmergingConv",
     "FixedLinear",
     "Flip",
     "Haar",
@@ -42,11 +46,13 @@ __all__ = [
     "Merge",
     "MultiScale",
     "NormalizedLinear",
+    "PeriodicConv",
     "Permutation",
     "Shuffle",
     "Split",
     "Squeeze",
     "Swap",
     "Unsqueeze",
+    "WoodburyTransform",
     "batch_logdet",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowkit.ops import Workspace
 from flowkit.ops._layout import logdet_dtype
 from flowkit.ops.reversal import Reversal
 
@@ -148,12 +149,25 @@ class Bijection(CheckedLoading):
             expected = f"an integer >= {least}" if most == math.inf else f"an integer from {least} to {most}"
             raise self._wrong(argument, expected, repr(value), advice)
 
+    def _check_logarithms(self, name: str, value: Tensor, dtype: torch.dtype) -> None:
+        """Raises ValueError unless exp(value) is positive and finite in ``dtype``."""
+        numbers = value.to(dtype).exp()
+        if not bool(((numbers > 0) & numbers.isfinite()).all()):
+            given = f"{value.min():.4g} to {value.max():.4g}"
+            raise self._wrong(name, f"logarithms of positive finite {dtype} numbers", given)
+
     def _wrong(self, argument: str, expected: str, given: object, advice: str = "") -> ValueError:
         return wrong(self, argument, expected, given, advice)
 
 
-def batch_logdet(x: Tensor, logdet: Tensor | float) -> Tensor:
-    """A log-det that is the same for every sample of ``x``, as a tensor (B,) of the accumulator's type."""
+def batch_logdet(x: Tensor, logdet: Tensor | float, out: Workspace | None = None) -> Tensor:
+    """A log-det that is the same for every sample of ``x``, as a tensor (B,) of the accumulator's type.
+
+    With ``out`` it is added there, and the sum so far returned.
+    """
+    if out is not None:
+        out.logdet += logdet
+        return out.logdet
     return torch.zeros(x.shape[0], dtype=logdet_dtype(x.dtype), device=x.device) + logdet
 
 

@@ -49,11 +49,7 @@ class ChannelMap(Bijection):
         return y + shift if out is None else y.add_(shift)
 
     def _logdet(self, x: Tensor, sign: int, out: ops.Workspace | None) -> Tensor:
-        logdet = (sign * pixels(x)) * self._log_abs_det()
-        if out is None:
-            return batch_logdet(x, logdet)
-        out.add(logdet)
-        return out.logdet
+        return batch_logdet(x, (sign * pixels(x)) * self._log_abs_det(), out)
 
 
 class InvertibleLinear(ChannelMap):
@@ -116,10 +112,7 @@ class InvertibleLinear(ChannelMap):
         elif name == "matrix.rows":
             check_permutation(type(self).__name__, value, name)
         elif name == "matrix.log_diagonal" and isinstance(self.matrix, Triangular):
-            diagonal = value.to(self.matrix.log_diagonal.dtype).exp()
-            if not bool(((diagonal > 0) & diagonal.isfinite()).all()):
-                given = f"{value.min():.4g} to {value.max():.4g}"
-                raise self._wrong(name, f"logarithms of positive finite {diagonal.dtype} numbers", given)
+            self._check_logarithms(name, value, self.matrix.log_diagonal.dtype)
 
     def _check_weight(self, name: str, weight: Tensor) -> None:
         if not isinstance(weight, Tensor) or not weight.is_floating_point():

@@ -3,10 +3,11 @@
 from flowkit.ops.actnorm import actnorm, actnorm_inverse
 from flowkit.ops.additive import additive_coupling, additive_coupling_inverse
 from flowkit.ops.affine import affine_coupling, affine_coupling_inverse
+from flowkit.ops.convolution import convolution
 from flowkit.ops.leaky_relu import leaky_relu, leaky_relu_inverse
 from flowkit.ops.linear import channel_linear
 from flowkit.ops.made import MaskedNetwork, has_made_inverse, made_affine_inverse
-from flowkit.ops.masked_conv import autoregressive_mask, masked_conv, masked_conv_solve
+from flowkit.ops.masked_conv import autoregressive_mask, masked_conv_solve
 from flowkit.ops.permute import permute_channels
 from flowkit.ops.rational_quadratic import rational_quadratic_coupling, rational_quadratic_coupling_inverse
 from flowkit.ops.reversal import Reversal
@@ -29,11 +30,11 @@ __all__ = [
     "affine_step_inverse",
     "autoregressive_mask",
     "channel_linear",
+    "convolution",
     "has_made_inverse",
     "leaky_relu",
     "leaky_relu_inverse",
     "made_affine_inverse",
-    "masked_conv",
     "masked_conv_solve",
     "permute_channels",
     "rational_quadratic_coupling",

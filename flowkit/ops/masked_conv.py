@@ -1,6 +1,7 @@
-"""Autoregressive convolution: masked so that it is triangular, and its exact inverse by substitution."""
+"""The exact inverse of an autoregressive convolution, by substitution."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,26 +9,22 @@ from torch import Tensor
 
 from flowkit.ops._layout import logdet_dtype
 from flowkit.ops._operator import Operator, check_device, check_x
+from flowkit.ops.convolution import per_dimension
 from flowkit.ops.workspace import Workspace
 
-_CONV = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)
 
-
-def autoregressive_mask(channels: int, kernel: Sequence[int], reverse: bool = False) -> Tensor:
+def autoregressive_mask(
+    channels: int, kernel: Sequence[int], reverse: bool = False, device: torch.device | None = None
+) -> Tensor:
     """Where the weight of an autoregressive convolution counts: (C, C, *kernel) of booleans.
 
     Those are the taps before the centre, in raster order, and the lower triangle of the centre, diagonal included;
-    with ``reverse`` the taps after it, and the upper triangle.
+    with ``reverse`` the taps after it, and the upper triangle (emerging convolutions, arXiv 1901.11137).
     """
-    taps = int(torch.Size(kernel).numel())
-    mask = (torch.arange(taps) < taps // 2).repeat(channels, channels, 1)
-    mask[:, :, taps // 2] = torch.ones(channels, channels, dtype=torch.bool).tril()
-    mask = mask.reshape(channels, channels, *kernel)
-    return mask.flip(*range(mask.dim())) if reverse else mask
-
-
-def _mask_of(weight: Tensor, reverse: bool) -> Tensor:
-    return autoregressive_mask(weight.size(0), weight.shape[2:], reverse).to(weight.device)
+    channel, tap = torch.arange(channels, device=device), torch.arange(math.prod(kernel), device=device)
+    out, into, centre = channel[:, None, None], channel[:, None], len(tap) // 2
+    before, triangle = (tap > centre, into >= out) if reverse else (tap < centre, into <= out)
+    return (before | ((tap == centre) & triangle)).reshape(channels, channels, *kernel)
 
 
 def reference(x: Tensor, weight: Tensor, dilation: Sequence[int], reverse: bool) -> tuple[Tensor]:
@@ -66,7 +63,8 @@ def backward_reference(
     tensors = (t.reshape(t.shape + space) for t in (grad_x, y, weight))
     options = ([1] * len(sizes), padding, spread, False, [0] * len(sizes), 1, [False, True, False])
     grad_weight = torch.ops.aten.convolution_backward(*tensors, None, *options)[1]
-    return grad_x, -torch.where(_mask_of(weight, reverse), grad_weight.reshape(weight.shape), 0)
+    mask = autoregressive_mask(y.size(1), weight.shape[2:], reverse, y.device)
+    return grad_x, -torch.where(mask, grad_weight.reshape(weight.shape), 0)
 
 
 def check(name: str, x: Tensor, weight: Tensor, dilation: Sequence[int], reverse: bool) -> None:
@@ -86,35 +84,6 @@ def check(name: str, x: Tensor, weight: Tensor, dilation: Sequence[int], reverse
 _operator = Operator("masked_conv_solve", reference, backward_reference, check, tensors=2, logdet=False)
 
 
-def _dilation(x: Tensor, dilation: int | Sequence[int]) -> tuple[int, ...]:
-    return (dilation,) * (x.dim() - 2) if isinstance(dilation, int) else tuple(dilation)
-
-
-def masked_conv(x: Tensor, weight: Tensor, *, dilation: int | Sequence[int] = 1, reverse: bool = False) -> Tensor:
-    """Autoregressive convolution (emerging convolutions, arXiv 1901.11137, section 3.1): size kept, zeros outside.
-
-    ``y[:, i, p] = sum_j,o weight[i, j, o] x[:, j, p + o]`` over what :func:`autoregressive_mask` lets through, so that
-    the map is triangular: log|det| = pixels * sum_i log|weight[i, i, centre]|. Autocast does not reach it.
-
-    Arguments:
-        x: (B, C, *spatial), 0 to 3 spatial dimensions.
-        weight: (C, C, *kernel), odd kernel sizes, one for each spatial dimension.
-        dilation: distance between taps, one or one for each dimension.
-        reverse: pixels and channels depend on those after them instead of those before.
-
-    Raises:
-        ValueError: a shape, device or dilation that does not fit.
-    """
-    spread = _dilation(x, dilation)
-    check("masked_conv", x, weight, spread, reverse)
-    weight = torch.where(_mask_of(weight, reverse), weight, 0).to(x.dtype)
-    with torch.autocast(x.device.type, enabled=False):
-        if x.dim() == 2:
-            return torch.nn.functional.linear(x, weight)
-        padding = [k // 2 * d for k, d in zip(weight.shape[2:], spread, strict=True)]
-        return _CONV[x.dim() - 3](x, weight, padding=padding, dilation=spread)
-
-
 def masked_conv_solve(
     y: Tensor,
     weight: Tensor,
@@ -123,19 +92,22 @@ def masked_conv_solve(
     reverse: bool = False,
     out: Workspace | None = None,
 ) -> Tensor:
-    """The x with ``masked_conv(x, weight) = y``, exactly: substitution along wavefronts of independent pixels.
+    """The x with ``convolution(x, mask * weight) = y``, exactly: substitution along wavefronts of independent pixels.
 
-    Gradients of y and weight are exact too; the former is the same solve with the adjoint map. Where the mask of
-    :func:`masked_conv` is False, ``weight`` is not read. Time grows with pixels * C**2 * taps.
+    The inverse of one half of an emerging convolution (arXiv 1901.11137). Gradients of y and weight are
+    exact too; the former is the same solve with the adjoint map. Time grows with pixels * C**2 * taps.
 
     Arguments:
         y: (B, C, *spatial), 0 to 3 spatial dimensions.
-        weight: (C, C, *kernel), odd kernel sizes; no zero on the diagonal of its centre.
-        dilation, reverse: as in :func:`masked_conv`.
+        weight: (C, C, *kernel), odd kernel sizes; it is read where :func:`autoregressive_mask` is True, and must have
+            no zero on the diagonal of its centre.
+        dilation: distance between taps, one or one for each spatial dimension.
+        reverse: pixels and channels depend on those after them instead of those before.
         out: write into this workspace instead of a fresh tensor (no autograd).
 
     Raises:
         ValueError: a shape, dtype, device or dilation that does not fit.
     """
     weight = weight if weight.dtype is y.dtype else weight.to(y.dtype)
-    return _operator(out, True, y, weight, _dilation(y, dilation), reverse)[0]
+    spread = per_dimension(y, dilation)
+    return _operator(out, True, y, weight, spread, reverse)[0]

@@ -143,6 +143,10 @@ BUILT_IN: dict[str, tuple[Any, Callable[[g.Value], Any]]] = {
     "squeeze": (IMAGE, lambda x: g.unsqueeze(g.squeeze(x, order="space"), order="space")),
     "product": (IMAGE, lambda x: x * g.broadcast(g.global_pool(x), x)),
     "dropout": (IMAGE, g.dropout),
+    "autoregressive_conv": (IMAGE, lambda x: g.autoregressive_conv(x, kernel_size=[5, 3], dilation=2, reverse=True)),
+    "emerging_conv": (("signal", (2, 9)), lambda x: g.emerging_conv(x, kernel_size=[3])),
+    "periodic_conv": (IMAGE, g.periodic_conv),
+    "woodbury_transform": (IMAGE, lambda x: g.woodbury_transform(x, 2, 3, separate=True)),
 }
 
 
