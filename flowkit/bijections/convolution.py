@@ -46,10 +46,10 @@ class Convolution(Bijection):
             advice = "give kernel_size one size for each"
             raise self._wrong(argument, f"{len(self.kernel_size)} spatial dimensions", len(sizes), advice)
 
-    def _small_weight(self) -> Tensor:
+    def _small_weight(self, channels: int) -> Tensor:
         """A random weight (C, C, *kernel) whose convolution makes x about ten times smaller."""
-        taps = math.prod(self.kernel_size)
-        return torch.randn(self.channels, self.channels, *self.kernel_size) * (0.1 / math.sqrt(self.channels * taps))
+        scale = 0.1 / math.sqrt(channels * math.prod(self.kernel_size))
+        return torch.randn(channels, channels, *self.kernel_size) * scale
 
     def extra_repr(self) -> str:
         return f"{self.channels}, kernel_size={self.kernel_size}"
@@ -87,7 +87,7 @@ class AutoregressiveConv(Convolution):
         for distance in self.dilation:
             self._check_count("dilation", distance, 1)
         self.reverse = reverse
-        self.weight = nn.Parameter(self._small_weight())
+        self.weight = nn.Parameter(self._small_weight(channels))
         self.log_diagonal = nn.Parameter(torch.zeros(channels))
         mask = ops.autoregressive_mask(channels, self.kernel_size, reverse)
         diagonal = mask & ops.autoregressive_mask(channels, self.kernel_size, not reverse)
@@ -165,8 +165,8 @@ class PeriodicConv(Convolution):
 
     def __init__(self, channels: int, kernel_size: Size = 3) -> None:
         super().__init__(channels, kernel_size)
-        weight = self._small_weight()
-        weight[(..., *(k // 2 for k in self.kernel_size))] = random_rotation(channels).to(weight.dtype)
+        weight = self._small_weight(channels)
+        weight.flatten(2)[:, :, math.prod(self.kernel_size) // 2] = random_rotation(channels).to(weight.dtype)
         self.weight = nn.Parameter(weight)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:

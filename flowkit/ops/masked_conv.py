@@ -33,16 +33,16 @@ def reference(x: Tensor, weight: Tensor, dilation: Sequence[int], reverse: bool)
     if sizes.numel() == 0:
         return (torch.zeros_like(x),)
     wide = logdet_dtype(x.dtype)
-    rest = x.to(wide).flip(turned)
+    rest = x.to(wide).flip(turned).reshape(*x.shape[:2], sizes.numel())
     taps = weight.to(wide).flip([0, *turned] if reverse else []).reshape(x.size(1), x.size(1), -1)
     offsets = list(
         itertools.product(*(range(-(k // 2) * d, k // 2 * d + 1, d) for k, d in zip(kernel, dilation, strict=True)))
     )
     centre = len(offsets) // 2
     triangle, others = taps[:, :, centre].tril(), taps[:, :, :centre].permute(2, 1, 0).flatten(0, 1)
-    zero, solved = torch.zeros_like(rest[(..., *(0 for _ in sizes))]), dict[tuple[int, ...], Tensor]()
-    for pixel in itertools.product(*map(range, sizes)):
-        value = rest[(..., *pixel)]
+    zero, solved = rest.new_zeros(x.shape[:2]), dict[tuple[int, ...], Tensor]()
+    for number, pixel in enumerate(itertools.product(*map(range, sizes))):
+        value = rest[:, :, number]
         if centre:
             places = (tuple(p + o for p, o in zip(pixel, offset, strict=True)) for offset in offsets[:centre])
             value = value - torch.cat([solved.get(place, zero) for place in places], 1) @ others

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from benchmarks import figures, growth, table
-from benchmarks.parts import launches, models, peers, peers_images, roundtrip
+from benchmarks.parts import emerging, launches, models, peers, peers_images, roundtrip
 from benchmarks.parts.models import Images, Model, Vectors
 from benchmarks.parts.rows import KEYS, Settings, cost, faster, row, value
+from flowkit.bijections import EmergingConv
 from flowkit.graph import Graph
 
 QUICK = Settings(torch.device("cpu"), quick=True)
@@ -30,6 +31,12 @@ def test_a_part_gives_rows_of_the_promised_form(part: str) -> None:
         assert tuple(r) == KEYS
         assert r["ours"] is None or r["ours"] >= 0
         assert all(isinstance(cell, str) for cell in table.cells(r))
+
+
+def test_the_loop_in_python_solves_the_same() -> None:
+    layer, y = EmergingConv(3).double(), torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(emerging.in_python(layer, y), layer.inverse(y)[0])
 
 
 def test_ratio_and_target_of_a_row() -> None:
