@@ -24,8 +24,17 @@ template <class C>
 constexpr int lanes = vector_bytes / sizeof(C);
 template <class C>
 struct VectorOf {
-  typedef C type __attribute__((vector_size(vector_bytes)));
+  typedef C type __attribute__((vector_size(vector_bytes), aligned(sizeof(C)), may_alias));  // wherever it lies
 };
+
+// body(p, v) for each accumulator: unrolled, so that they stay in registers.
+template <int P, int V, class Body>
+inline void each(const Body& body) {
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) body(p, v);
+}
 
 // to[p][column...] = start[p][column...] (or 0) + sum over taps and i < depth of weight * from[p][offset[tap] + i], for
 // P pixels and V vectors of channels.
@@ -41,21 +50,17 @@ struct Product {
   template <int V, int P>
   void run() const {
     using Vector = typename VectorOf<C>::type;
+    const auto at = [](const C* base, int v) { return *reinterpret_cast<const Vector*>(base + v * lanes<C>); };
     Vector sum[P][V] = {};
-    if (start)
-      for (int p = 0; p < P; ++p) std::memcpy(sum[p], start[p] + column, sizeof(sum[p]));
+    if (start) each<P, V>([&](int p, int v) { sum[p][v] = at(start[p] + column, v); });
     const C* w = weight;
     for (int64_t t = 0; t < taps; ++t) {
       const C* x[P];
       for (int p = 0; p < P; ++p) x[p] = from[p] + offset[t];
-      for (int64_t i = 0; i < depth; ++i, w += V * lanes<C>) {
-        Vector row[V];
-        std::memcpy(row, w, sizeof(row));
-        for (int p = 0; p < P; ++p)
-          for (int v = 0; v < V; ++v) sum[p][v] += row[v] * x[p][i];
-      }
+      for (int64_t i = 0; i < depth; ++i, w += V * lanes<C>)
+        each<P, V>([&](int p, int v) { sum[p][v] += at(w, v) * x[p][i]; });
     }
-    for (int p = 0; p < P; ++p) std::memcpy(to[p] + column, sum[p], sizeof(sum[p]));
+    each<P, V>([&](int p, int v) { *reinterpret_cast<Vector*>(to[p] + column + v * lanes<C>) = sum[p][v]; });
   }
 
   template <int V>

@@ -166,7 +166,7 @@ def batch_logdet(x: Tensor, logdet: Tensor | float, out: Workspace | None = None
     With ``out`` it is added there, and the sum so far returned.
     """
     if out is not None:
-        out.logdet += logdet
+        out.add(logdet)
         return out.logdet
     return torch.zeros(x.shape[0], dtype=logdet_dtype(x.dtype), device=x.device) + logdet
 

@@ -32,8 +32,8 @@ class Workspace:
         self.logdet = x.new_zeros(x.size(0), dtype=logdet_dtype(x.dtype))
         self._buffers: dict[int, Tensor] = {}  # by the address of their storage
 
-    def add(self, logdet: Tensor) -> None:
-        """Adds the log-det (B,) of a layer that does not write into the workspace itself."""
+    def add(self, logdet: Tensor | float) -> None:
+        """Adds the log-det, (B,) or one for all, of a layer that does not write into the workspace itself."""
         self.logdet += logdet
 
     def target(self, x: Tensor, in_place: bool) -> Tensor:
