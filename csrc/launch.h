@@ -197,6 +197,7 @@ struct Made {
   Array units, counts;
   Activation activation;
   Residual residual;
+  Array scratch;  // CUDA only: `made_scratch_size(*this)` elements
 };
 // (u, t), or (t, u) if shift_leads, of the affine coupling `transform`, of which only the formula counts.
 struct MadeAffine : Made {
@@ -232,7 +233,8 @@ struct MaskedConvSolve {
   void leaky_relu(const LeakyReluForward& __VA_ARGS__);           \
   void leaky_relu_backward(const LeakyReluBackward& __VA_ARGS__); \
   void permute(const Permute& __VA_ARGS__);                       \
-  void masked_conv_solve(const MaskedConvSolve& __VA_ARGS__);
+  void masked_conv_solve(const MaskedConvSolve& __VA_ARGS__);     \
+  void made_affine_inverse(const MadeAffine& __VA_ARGS__);
 
 // The couplings with parameters for each element.
 #define FLOWKIT_PARAMETRIC_ENTRY_POINTS(...)                                               \
@@ -242,7 +244,6 @@ struct MaskedConvSolve {
 namespace cpu {
 FLOWKIT_ENTRY_POINTS()
 FLOWKIT_PARAMETRIC_ENTRY_POINTS()
-void made_affine_inverse(const MadeAffine&);
 }  // namespace cpu
 
 namespace cuda {
@@ -251,6 +252,8 @@ FLOWKIT_ENTRY_POINTS(, Stream)
 FLOWKIT_PARAMETRIC_ENTRY_POINTS(, Stream)
 constexpr int64_t max_linear_channels = 128;
 void linear(const Linear&, Stream);
+constexpr int64_t most_made_layers = 24;
+int64_t made_scratch_size(const Made&);
 }  // namespace cuda
 
 }  // namespace flowkit

@@ -59,12 +59,10 @@ STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
   m.def("channel_linear(Tensor x, Tensor weight) -> Tensor");
   m.def("channel_linear_out(Tensor x, Tensor weight, Tensor(a!) out) -> ()");
   m.def("channel_linear_backward(Tensor grad_y, Tensor x, Tensor weight) -> (Tensor, Tensor)");
-#ifndef FLOWKIT_EMULATE_CUDA
   m.def(
       "made_affine_inverse(Tensor y, Tensor[] weights, Tensor[] biases, Tensor units, Tensor counts, int activation, "
       "int residual, int layout, int clamp, float bound, float gain, float offset, float factor, int form) "
       "-> (Tensor, Tensor)");
-#endif
   m.def("rational_quadratic_coupling(" FLOWKIT_RATIONAL_QUADRATIC ") -> (Tensor, Tensor)");
   m.def("rational_quadratic_coupling_out(" FLOWKIT_RATIONAL_QUADRATIC ", " FLOWKIT_OUT);
   m.def("rational_quadratic_coupling_backward(" FLOWKIT_BACKWARD FLOWKIT_RATIONAL_QUADRATIC ") -> (Tensor, Tensor)");
@@ -93,16 +91,12 @@ void implement(torch::stable::detail::StableLibrary& m) {
   FLOWKIT_IMPL_FAMILY(channel_linear);
   FLOWKIT_IMPL_FAMILY(rational_quadratic_coupling);
   FLOWKIT_IMPL_FAMILY(masked_conv_solve);
+  FLOWKIT_IMPL(made_affine_inverse);
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(FLOWKIT_NAMESPACE, CPU, m) {
-  implement(m);
-#ifndef FLOWKIT_EMULATE_CUDA
-  FLOWKIT_IMPL(made_affine_inverse);  // on a GPU the inverse is a pass of the network for each rank
-#endif
-}
+STABLE_TORCH_LIBRARY_IMPL(FLOWKIT_NAMESPACE, CPU, m) { implement(m); }
 #ifdef FLOWKIT_CUDA
 STABLE_TORCH_LIBRARY_IMPL(FLOWKIT_NAMESPACE, CUDA, m) { implement(m); }
 #endif

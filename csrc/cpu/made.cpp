@@ -5,6 +5,7 @@
 // computed, layer by layer, then the parameters of the channels of rank m, then these channels; what is known is kept.
 // With the units of every layer sorted by degree, each row needs a prefix of the row below: no mask is left. Weights
 // are packed once a call in the order in which they are read, and samples are the lanes.
+#include "../math/activation.h"
 #include "../math/coupling.h"
 
 #include "simd.h"
@@ -89,19 +90,6 @@ class Program {
   std::vector<C> packed_;
   int64_t size_ = 0;
 };
-
-template <class C>
-FLOWKIT_HD C activate(C x, Activation kind) {
-  switch (kind) {
-    case Activation::relu: return x < C(0) ? C(0) : x;
-    case Activation::leaky_relu: return x < C(0) ? x * C(0.01) : x;
-    case Activation::elu: return x > C(0) ? x : math::exp(x) - C(1);
-    case Activation::silu: return x * math::sigmoid(x);
-    case Activation::tanh: return math::tanh(x);
-    case Activation::softplus: return (x > C(0) ? x : C(0)) + math::log(C(1) + math::exp(x < C(0) ? x : -x));
-  }
-  return x;
-}
 
 // What a channel undergoes, for n samples: values y become x, and the log-derivatives are added; a row a parameter.
 template <class C>
@@ -209,7 +197,7 @@ class Block {
     if (!layer.activates) return;
     const auto apply = [&](auto kind) {
 #pragma omp simd
-      for (int64_t i = 0; i < n; ++i) value[i] = activate(raw[i], decltype(kind)::value);
+      for (int64_t i = 0; i < n; ++i) value[i] = math::activate(raw[i], decltype(kind)::value);
     };
     switch (a_.activation) {
 #define FLOWKIT_CASE(name) \

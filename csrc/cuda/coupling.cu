@@ -1,4 +1,5 @@
-// Entry points of the couplings: choose the storage type. The kernels are compiled in coupling_<type>.cu.
+// Entry points of the couplings, alone and with the actnorm of a flow step: choose the storage type. The kernels are
+// compiled in coupling_<type>.cu.
 #include "logdet.cuh"
 #include "norm.cuh"
 
@@ -17,6 +18,14 @@ int64_t partial_size(const Shape& shape) {
 void coupling(const CouplingForward& c, Stream stream) {
   if (c.shape.batch == 0) return;
   dispatch(c.dtype, [&](auto s) { launch_coupling<decltype(s)>(c, {}, stream); });
+}
+
+void step(const StepForward& c, Stream stream) {
+  if (c.shape.batch == 0) return;
+  dispatch(c.dtype, [&](auto s) {
+    using S = decltype(s);
+    launch_coupling<S>(c, actnorm_params<Compute<S>>(c.norm.scale, c.norm.shift, c.norm.log_scale, c.inverse), stream);
+  });
 }
 
 void coupling_backward(const CouplingBackward& c, Stream stream) {

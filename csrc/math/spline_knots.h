@@ -19,7 +19,8 @@ namespace flowkit::math {
 //   circular  the same at both ends (bins slopes); f(x + width) = f(x) + height
 //   affine    that of the box, height / width (bins - 1 slopes); straight on with it
 // Params: p(i) is raw parameter i; Params::remembers tells whether p.remember(i, value) keeps a value for p.recall(i),
-// i < 2 bins, so that exponentials need not be computed again.
+// i < 2 bins, so that exponentials need not be computed again. In forward and inverse p(i) is not read once remembered,
+// in the backward p.recall(i) is not called once g has taken gradient i: a back end may let them share memory.
 template <class T>
 struct SplineKnots {
   using S = Scalar<T>;

@@ -1,5 +1,4 @@
-// The inverse of masked autoregressive transforms; it runs on CPUs.
-#ifndef FLOWKIT_EMULATE_CUDA
+// The inverse of masked autoregressive transforms.
 #include "operators.h"
 #include "tensors.h"
 
@@ -59,6 +58,7 @@ void check_units(const Tensor& y, const Made& a) {
 struct Prepared {
   std::vector<MadeLayer> layers;
   Tensor x, logdet;
+  Optional scratch;
 };
 
 // All but the transform of the channels, which has `parameters` parameters each.
@@ -69,7 +69,7 @@ Prepared prepare_made(const Tensor& y, const std::vector<Tensor>& weights, const
   FLOWKIT_CHECK(y.dim() == 2 && (y.scalar_type() == ScalarType::Float || y.scalar_type() == ScalarType::Double),
                 "flowkit: y must be (B, C) of float32 or float64");
   check_like_y(y, y, "y");
-  Prepared p{layers_of(y, weights, biases), empty_output(y), empty_vector(y, y.size(0), accumulator(y))};
+  Prepared p{layers_of(y, weights, biases), empty_output(y), empty_vector(y, y.size(0), accumulator(y)), {}};
   const auto depth = static_cast<int64_t>(p.layers.size());
   FLOWKIT_CHECK(units.scalar_type() == ScalarType::Long && counts.scalar_type() == ScalarType::Long &&
                     units.is_contiguous() && counts.is_contiguous() && counts.dim() == 2 && counts.size(0) == depth &&
@@ -97,6 +97,14 @@ Prepared prepare_made(const Tensor& y, const std::vector<Tensor>& weights, const
   a.counts = array(counts);
   a.activation = static_cast<Activation>(activation);
   a.residual = static_cast<Residual>(residual);
+#ifdef FLOWKIT_CUDA_KERNELS
+  if (on_cuda(y)) {
+    FLOWKIT_CHECK(depth <= cuda::most_made_layers, "flowkit: a network may have ", cuda::most_made_layers,
+                  " layers on a GPU, got ", depth);
+    p.scratch = empty_vector(y, cuda::made_scratch_size(a), accumulator(y));
+    a.scratch = array(p.scratch);
+  }
+#endif
   check_units(y, a);
   return p;
 }
@@ -121,9 +129,8 @@ std::tuple<Tensor, Tensor> made_affine_inverse(const Tensor& y, std::vector<Tens
   a.transform.shift_first = form == 1;
   a.transform.divide = form == 2;
   a.shift_leads = layout == 3;
-  if (a.batch > 0) cpu::made_affine_inverse(a);
+  if (a.batch > 0) FLOWKIT_RUN(made_affine_inverse, y, a);
   return {p.x, p.logdet};
 }
 
 }  // namespace flowkit
-#endif

@@ -16,7 +16,7 @@ class MaskedAutoregressive(Bijection):
     """Masked autoregressive flow (MAF, arXiv 1705.07057, eq. 3-4), affine or with splines, of vectors or each pixel.
 
     Channel c of y is a map of channel c of x whose parameters depend on the channels of lower rank alone. The forward
-    direction is one pass of the network; the inverse, without gradients and on a CPU, one walk of the same cost for a
+    direction is one pass of the network; the inverse, without gradients, one walk of the same cost for a
     :class:`flowkit.nets.MADE` (arXiv 1705.07057 needs a pass for each rank). Otherwise, and always where gradients are
     recorded, the inverse is one pass for each rank: exact, to any order, at that cost in time and memory. An inverse
     autoregressive flow (IAF, arXiv 1606.04934), which samples fast, is ``Inverse(MaskedAutoregressive(...))``.
@@ -124,7 +124,7 @@ class MaskedAutoregressive(Bijection):
 
     def _can_fuse(self, y: Tensor, condition: Tensor | None) -> bool:
         masked = callable(getattr(self.net, "network", None)) and hasattr(self.transform, "made_inverse")
-        if not masked or not ops.has_made_inverse(y, self.net.activation_name):  # type: ignore[arg-type]
+        if not masked or not ops.has_made_inverse(y, self.net.activation_name, len(self.net.layers)):  # type: ignore[arg-type]
             return False
         sources = (y, condition, *self.net.parameters())
         recording = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources)

@@ -12,6 +12,7 @@ from flowkit.ops._operator import is_transformed
 from flowkit.ops.affine import Bound, affine_options
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "silu", "tanh", "softplus")
+MOST_GPU_LAYERS = 24  # most_made_layers of csrc/launch.h
 RESIDUALS = (None, "activated", "linear")
 
 
@@ -41,9 +42,10 @@ def check_order(owner: str, order: Sequence[int]) -> None:
         raise ValueError(f"{owner}: order: expected ranks 0, 1, ... without a gap, got {list(order)}")
 
 
-def has_made_inverse(y: Tensor, activation: str) -> bool:
-    """Whether there is a kernel for y: on a CPU, and not within vmap or forward-mode autograd."""
-    return _native.available and y.is_cpu and activation in ACTIVATIONS and not is_transformed()
+def has_made_inverse(y: Tensor, activation: str, layers: int) -> bool:
+    """Whether there is a kernel for y and a network of so many layers; there is none within vmap or forward-mode AD."""
+    fits = y.is_cpu or layers <= MOST_GPU_LAYERS
+    return _native.supports(y) and fits and activation in ACTIVATIONS and not is_transformed()
 
 
 def made_affine_inverse(

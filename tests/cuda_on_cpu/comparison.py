@@ -29,7 +29,11 @@ MEMORY = ("contiguous", "channels_last", "slice", "misaligned")
 
 @dataclass(frozen=True)
 class Case:
-    """Shape, type and memory of an operator's tensors. ``begin`` and ``count``: the channels that a coupling moves."""
+    """Shape, type and memory of an operator's tensors.
+
+    ``begin`` and ``count``: the channels that a coupling moves. ``slope``: how much the operator amplifies rounding in
+    the type that it computes in.
+    """
 
     dtype: torch.dtype
     batch: int
@@ -41,6 +45,7 @@ class Case:
     permuted: bool = False
     inverse: bool = False
     seed: int = 0
+    slope: float = 0.0
 
     def tensor(self, channels: int | None = None) -> Tensor:
         """Normal numbers (B, channels, *spatial), laid out as ``memory`` says."""
@@ -63,40 +68,70 @@ class Case:
         """The type of log-determinants."""
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
+    def tolerance(self, dtype: torch.dtype) -> float:
+        """That of a result of this type."""
+        return TOLERANCE[dtype] + self.slope * TOLERANCE[self.accumulator()]
+
 
 def affine(
-    ops: Namespace, case: Case, clamp: str, bound: float, gain: float, layout: int | None, form: int = 0
+    ops: Namespace,
+    case: Case,
+    clamp: str,
+    bound: float,
+    gain: float,
+    layout: int | None,
+    form: int = 0,
+    log_scale: bool | None = None,
 ) -> None:
-    """``layout`` None: scale and shift in tensors of their own."""
+    """``layout`` None: scale and shift in tensors of their own. ``log_scale`` None: without an actnorm."""
     torch.manual_seed(case.seed)
     x, permutation = case.tensor(), case.permutation()
     params = case.tensor(case.count * (1 if layout is None else 2))
     shift = case.tensor(case.count) if layout is None else None
     code, (offset, factor) = list(CLAMPS).index(clamp), (-0.4, 1.0) if clamp == "hard" else (0.3, 1.5)
-    options = (case.begin, layout or 0, code, bound, gain, offset, factor, form, case.inverse)
-    forward(ops, "affine_coupling", case, x, (params, shift, permutation), options, permutation is None)
-    backward(ops, "affine_coupling", case, x, (params, shift, permutation), options)
+    options = (case.begin, layout or 0, code, bound, gain, offset, factor, form)
+    _coupling(ops, "affine", case, x, (params, shift), permutation, options, log_scale)
 
 
-def additive(ops: Namespace, case: Case) -> None:
-    """The additive coupling."""
+def additive(ops: Namespace, case: Case, log_scale: bool | None = None) -> None:
+    """The additive coupling, with an actnorm unless ``log_scale`` is None."""
     torch.manual_seed(case.seed)
     x, permutation = case.tensor(), case.permutation()
-    tensors, options = (case.tensor(case.count), permutation), (case.begin, case.inverse)
-    forward(ops, "additive_coupling", case, x, tensors, options, permutation is None)
-    backward(ops, "additive_coupling", case, x, tensors, options)
+    _coupling(ops, "additive", case, x, (case.tensor(case.count),), permutation, (case.begin,), log_scale)
+
+
+def _coupling(
+    ops: Namespace,
+    name: str,
+    case: Case,
+    x: Tensor,
+    params: Sequence[Tensor | None],
+    permutation: Tensor | None,
+    options: Sequence[Any],
+    log_scale: bool | None,
+) -> None:
+    if log_scale is None:
+        name, tensors, options = f"{name}_coupling", (*params, permutation), (*options, case.inverse)
+    else:
+        tensors = (*params, *_actnorm_parameters(case, log_scale), permutation)
+        name, options = f"{name}_step", (*options, log_scale, case.inverse)
+    forward(ops, name, case, x, tensors, options, permutation is None)
+    backward(ops, name, case, x, tensors, options)
 
 
 def actnorm(ops: Namespace, case: Case, log_scale: bool) -> None:
-    """Actnorm with either parametrisation; the scale has both signs where it is not a logarithm."""
+    """Actnorm with either parametrisation."""
     torch.manual_seed(case.seed)
-    x, wide = case.tensor(), case.accumulator()
-    scale, shift = torch.randn(case.channels, dtype=wide) / 2, torch.randn(case.channels, dtype=wide)
-    if not log_scale:
-        scale = torch.where(scale < 0, scale - 0.5, scale + 0.5)
-    options = (log_scale, case.inverse)
-    forward(ops, "actnorm", case, x, (scale, shift), options, True)
-    backward(ops, "actnorm", case, x, (scale, shift), options)
+    x, tensors, options = case.tensor(), _actnorm_parameters(case, log_scale), (log_scale, case.inverse)
+    forward(ops, "actnorm", case, x, tensors, options, True)
+    backward(ops, "actnorm", case, x, tensors, options)
+
+
+def _actnorm_parameters(case: Case, log_scale: bool) -> tuple[Tensor, Tensor]:
+    """The scale has both signs where it is not a logarithm."""
+    scale, shift = torch.randn(2, case.channels, dtype=case.accumulator())
+    scale /= 2
+    return (scale if log_scale else torch.where(scale < 0, scale - 0.5, scale + 0.5)), shift
 
 
 def leaky_relu(ops: Namespace, case: Case, slope: float) -> None:
@@ -168,8 +203,8 @@ def backward(
     inputs = [grad_y, grad_logdet, y, *tensors]
     truths = OPERATORS[operator].backward_reference(*double(inputs), *options)
     results = getattr(ops, operator + "_backward")(*inputs, *options)
-    reduced = (1, 2) if operator == "actnorm" else ()
-    all_close(case, [results] if isinstance(results, Tensor) else results, truths, reduced)
+    sums = [i for i, t in enumerate(truths) if t.dim() == 1]
+    all_close(case, [results] if isinstance(results, Tensor) else results, truths, reduced=sums)
 
 
 def double(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -182,12 +217,13 @@ def all_close(case: Case, actual: Sequence[Tensor], truth: Sequence[Tensor], red
     for i, (a, t) in enumerate(zip(actual, truth, strict=True)):
         if i in reduced:
             terms = case.batch * case.channels * math.prod(case.spatial)
-            accurate = TOLERANCE[case.accumulator() if a.dim() == 1 else case.dtype]
+            accurate = case.tolerance(case.accumulator() if a.dim() == 1 else case.dtype)
             torch.testing.assert_close(a.double(), t, rtol=accurate, atol=accurate * math.sqrt(terms + 1))
         else:
             close(case, a, t)
 
 
 def close(case: Case, actual: Tensor, truth: Tensor) -> None:
-    tolerance = TOLERANCE[case.dtype]
+    """Equal up to the rounding of the case's type."""
+    tolerance = case.tolerance(case.dtype)
     torch.testing.assert_close(actual.double(), truth, rtol=tolerance, atol=tolerance)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cuda_on_cpu import comparison
+from tests.cuda_on_cpu import comparison, comparison_flows
 from tests.cuda_on_cpu.comparison import Case, Namespace
 from tests.cuda_on_cpu.emulated_build import CSRC, build_operators
 
@@ -22,6 +22,7 @@ DEFECTS = {
     "leaky_relu": ("cuda/elementwise.cu", WALK, "e < task.end - N; e += walk.group * N"),
     "actnorm": ("cuda/norm.cuh", "    __syncthreads();\n", ""),
     "linear": ("cuda/linear.cu", "row < channels && column < channels", "row < channels && column <= channels"),
+    "parametric": ("cuda/parametric.cuh", "      stage(count);\n      __syncthreads();\n", "      stage(count);\n"),
 }
 IMAGES = Case(torch.float32, 2, 6, (3, 3), 3, 3)
 # What then goes red: a detector of the emulation, or the comparison of values.
@@ -38,6 +39,10 @@ SYMPTOMS: dict[str, tuple[Callable[[Namespace], None], str]] = {
     "linear": (
         partial(comparison.linear, case=IMAGES),
         r"kernel \(linear_kernel.*\): block .* access to global memory at index 36 .* extent 36",
+    ),
+    "parametric": (
+        partial(comparison_flows.rational_quadratic, case=IMAGES, bins=3, preset="nflows"),
+        r"kernel \(parametric_kernel.*\): block .* read of shared array `tile` .* no thread of the block wrote",
     ),
 }
 
