@@ -129,7 +129,10 @@ AXES = (
         "pixels",
         "pixels, 8 samples of 16 channels",
         tuple(4**n for n in range(3, 9)),
-        operators(lambda n: (8, 16, *square(n))),
+        {
+            **operators(lambda n: (8, 16, *square(n))),
+            "emerging inverse": inverse(lambda _: bij.EmergingConv(16), lambda n: (8, 16, *square(n))),
+        },
     ),
     Axis(
         "depth",
