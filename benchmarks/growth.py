@@ -60,8 +60,10 @@ def flow(vary: Callable[[int], Vectors], training: bool) -> Make:
 
     def make(size: int, device: torch.device) -> Contender:
         chosen = vary(size)
-        model = models.ours(models.vector_flow(chosen))
+        plain = models.ours(models.vector_flow(chosen))
         x = torch.randn(chosen.batch, chosen.features, device=device)
+        plain.start(x)
+        model = models.optimised(plain, training)
         latents = model.start(x)
         return models.training_step(model, x) if training else models.sampling(model, latents)
 

@@ -1,4 +1,7 @@
-"""Whole flows beside their conditioners alone and beside other libraries: a training step, and sampling."""
+"""Whole flows beside their conditioners alone and beside other libraries: a training step, and sampling.
+
+Ours is what `optimize` makes of the graph for the task.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class Comparison:
         others = {name: (model, model.start(x)) for name, model in peers.installed(self.peers, notes)}
         for task in (TRAINING, SAMPLING):
             training = task == TRAINING
-            mine = models.ours(self.graph)
+            mine = models.optimised(plain, training)
             flows = {"ours": (mine, mine.start(x)), **others}
             contenders = {
                 name: models.training_step(model, x) if training else models.sampling(model, latents)

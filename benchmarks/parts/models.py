@@ -108,7 +108,17 @@ def image_flow(size: Images) -> g.Graph:
 
 def ours(graph: g.Graph) -> Model:
     """A graph of ours as a model."""
-    net = graph.build()
+    return wrapped(graph.build())
+
+
+def optimised(model: Model, training: bool) -> Model:
+    """One of ours as `optimize` makes it for training or for sampling, with the same weights."""
+    net: Any = model.module
+    return wrapped(net.optimize(training=training, inference=not training))
+
+
+def wrapped(net: g.BuiltGraph) -> Model:
+    """A built graph as a model."""
 
     def forward(x: Tensor) -> tuple[Any, Tensor]:
         *latents, logdet = net(x)
