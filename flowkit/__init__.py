@@ -3,6 +3,7 @@
 from flowkit import bijections, distributions, graph, nets, ops, testing
 from flowkit.bijections import Bijection
 from flowkit.distributions import Flow
+from flowkit.export import export_mode, to_onnx
 from flowkit.info import info
 from flowkit.reversible import reversible
 from flowkit.testing import check_bijection
@@ -15,10 +16,12 @@ __all__ = [
     "bijections",
     "check_bijection",
     "distributions",
+    "export_mode",
     "graph",
     "info",
     "nets",
     "ops",
     "reversible",
     "testing",
+    "to_onnx",
 ]

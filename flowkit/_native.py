@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -41,9 +42,13 @@ direct: Any = _C.direct if available else None
 NotPlain: type[Exception] = _C.NotPlain if available else RuntimeError
 
 
+plain: ContextVar[bool] = ContextVar("flowkit_plain", default=False)
+"""Whether operators are to run in plain torch although there are kernels; see :func:`flowkit.export_mode`."""
+
+
 def supports(x: torch.Tensor) -> bool:
-    """Whether there are compiled kernels for the device of ``x``; they refuse dtypes that they do not take."""
-    return available and (x.is_cpu or (x.is_cuda and has_cuda))
+    """Whether compiled kernels for the device of ``x`` are to be used; they refuse dtypes that they do not take."""
+    return available and not plain.get() and (x.is_cpu or (x.is_cuda and has_cuda))
 
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)

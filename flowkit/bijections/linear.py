@@ -91,7 +91,7 @@ class InvertibleLinear(ChannelMap):
             self._check_weight("weight", weight)
         dtype = torch.get_default_dtype() if weight is None else weight.dtype
         initial = random_rotation(channels) if weight is None else weight.detach().double()
-        self.matrix: Dense | SoftPermutation | LU | QR = _MATRICES[parameterization](initial).to(dtype)
+        self.matrix: Matrix = _MATRICES[parameterization](initial).to(dtype)
         self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype)) if bias else None
 
     def _affine(self) -> tuple[Tensor, Tensor | None]:
@@ -142,7 +142,48 @@ def random_rotation(channels: int) -> Tensor:
     return q * r.diagonal().sign()
 
 
-class Dense(nn.Module):
+class Matrix(nn.Module):
+    """W, its inverse and log|det W|, whatever the parameters."""
+
+    def forward(self) -> Tensor:
+        raise NotImplementedError
+
+    def inverse(self) -> Tensor:
+        raise NotImplementedError
+
+    def logdet(self) -> Tensor:
+        raise NotImplementedError
+
+    def as_constant(self) -> "Matrix":
+        """The same with its three results computed now, for :func:`flowkit.export_mode`."""
+        return Constant(self)
+
+
+class Constant(Matrix):
+    """The results that another form has at the moment, as buffers."""
+
+    _weight: Tensor
+    _inverse: Tensor
+    _logdet: Tensor
+
+    @torch.no_grad()
+    def __init__(self, matrix: Matrix) -> None:
+        super().__init__()
+        self.register_buffer("_weight", matrix().detach())
+        self.register_buffer("_inverse", matrix.inverse())
+        self.register_buffer("_logdet", matrix.logdet())
+
+    def forward(self) -> Tensor:
+        return self._weight
+
+    def inverse(self) -> Tensor:
+        return self._inverse
+
+    def logdet(self) -> Tensor:
+        return self._logdet
+
+
+class Dense(Matrix):
     """W itself, a parameter."""
 
     weight: Tensor
@@ -169,7 +210,7 @@ class SoftPermutation(Dense):
         self.register_buffer("weight", weight)
 
 
-class Triangular(nn.Module):
+class Triangular(Matrix):
     """The upper factor that the LU and QR forms share."""
 
     sign: Tensor

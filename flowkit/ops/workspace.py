@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor
 
+from flowkit._native import plain
 from flowkit.ops._layout import dense_strides, empty_output, is_channels_last, logdet_dtype
 
 
 def use_workspace(x: Tensor) -> bool:
     """Whether a flow may run in a :class:`Workspace`: eager, on a plain tensor, and nothing records gradients."""
     return (
-        not torch.is_grad_enabled()
+        not plain.get()
+        and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and type(x) is Tensor
         and torch._C._functorch.peek_interpreter_stack() is None
