@@ -201,7 +201,8 @@ def test_pairs_that_do_not_fit_together_stay_two_networks() -> None:
         assert graph.optimize(inference=True).graph == graph
     net = initialised(g.graph(z=g.affine_coupling(x, net=(small, small), layout="shift_scale", name="one")))
     fast = net.optimize(training=True)
-    assert {"one.net.weights.1", "one.net.biases.2"} <= set(fast.state_dict()) and fast.graph.parameters == net.graph.parameters
+    assert {"one.net.weights.1", "one.net.biases.2"} <= set(fast.state_dict())
+    assert fast.graph.parameters == net.graph.parameters
     assert_same(net, fast, 1e-12)
 
 
