@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flowkit.bijections.base import Bijection, batch_logdet
+from flowkit.ops._layout import own_precision
 
 
 class WoodburyTransform(Bijection):
@@ -54,7 +55,7 @@ class WoodburyTransform(Bijection):
         """Along every dimension its own factor, in any order: what acts on rows and on columns commutes."""
         given = x.shape
         x = x if self.separate else x.flatten(2)
-        with torch.autocast(x.device.type, enabled=False):
+        with own_precision(x):
             for dim, factor in enumerate((self.channel, *self.space), 1):
                 x = factor(x.movedim(dim, -1), inverse).movedim(-1, dim)
         return x.reshape(given)
