@@ -46,9 +46,9 @@ struct LogDet {
 };
 
 // x' = x * exp(l(u)) + t on channels [begin, begin + count), the others unchanged; y[:, j] = x'[:, permutation[j]].
-// shift_first: x' = (x + t) * exp(l(u)). divide: -l(u) for l(u). bound, gain, offset, factor: of l(u), see
-// math/clamp.h. inverse: from y (in `x`) to x (in `y`). scale.data is null for the additive coupling. y.data may equal
-// x.data if there is no permutation.
+// shift_first: x' = (x + t) * exp(l(u)). divide: -l(u) for l(u). t is shift_gain times `shift` (if there is a scale).
+// bound, gain, offset, factor: of l(u), see math/clamp.h. inverse: from y (in `x`) to x (in `y`). scale.data is null for
+// the additive coupling. y.data may equal x.data if there is no permutation.
 struct Coupling {
   Shape shape;
   DType dtype;
@@ -56,7 +56,7 @@ struct Coupling {
   Array permutation;  // int64, or null
   int64_t begin, count;
   Clamp clamp;
-  double bound, gain, offset, factor;
+  double bound, gain, offset, factor, shift_gain = 1;
   bool shift_first, divide;
   bool inverse;
 };

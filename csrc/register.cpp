@@ -14,14 +14,14 @@
 
 #define FLOWKIT_COUPLING                                                                                         \
   "Tensor? permutation, int begin, int layout, int clamp, float bound, float gain, float offset, float factor, " \
-  "int form, bool inverse"
+  "int form, float shift_gain, bool inverse"
 #define FLOWKIT_RATIONAL_QUADRATIC                                                                      \
   "Tensor x, Tensor params, Tensor? permutation, int begin, int bins, int map, int tails, float left, " \
   "float right, float bottom, float top, float min_size, float min_slope, float gain, float beta, bool inverse"
 #define FLOWKIT_BACKWARD "Tensor grad_y, Tensor grad_logdet, "
 #define FLOWKIT_STEP                                                                                           \
   "Tensor norm_scale, Tensor norm_shift, Tensor? permutation, int begin, int layout, int clamp, float bound, " \
-  "float gain, float offset, float factor, int form, bool log_scale, bool inverse"
+  "float gain, float offset, float factor, int form, float shift_gain, bool log_scale, bool inverse"
 #define FLOWKIT_ADDITIVE_STEP \
   "Tensor norm_scale, Tensor norm_shift, Tensor? permutation, int begin, bool log_scale, bool inverse"
 #define FLOWKIT_OUT "Tensor(a!) out, Tensor(b!) logdet) -> ()"

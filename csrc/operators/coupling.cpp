@@ -40,6 +40,7 @@ struct AffineOptions {
   int64_t layout = 0, clamp = 0;
   double bound = 0, gain = 1, offset = 0, factor = 1;
   int64_t form = 0;
+  double shift_gain = 1;
 };
 
 // Fills what forward and backward share; keeps prepared copies alive in `hold`.
@@ -81,6 +82,7 @@ Coupling coupling_options(const Tensor& x, const Tensor* params, const Tensor& s
   c.gain = o.gain;
   c.offset = o.offset;
   c.factor = o.factor;
+  c.shift_gain = o.shift_gain;
   c.shift_first = o.form == 1;
   c.divide = o.form == 2;
   c.inverse = inverse;
@@ -163,19 +165,20 @@ CouplingGrads run_coupling_backward(Coupling c, const CouplingInputs& hold, cons
 
 void affine_coupling_out(const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin,
                          int64_t layout, int64_t clamp, double bound, double gain, double offset, double factor,
-                         int64_t form, bool inverse, const Tensor& out, const Tensor& logdet) {
+                         int64_t form, double shift_gain, bool inverse, const Tensor& out, const Tensor& logdet) {
   CouplingInputs hold;
   const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin,
-                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
+                                      {layout, clamp, bound, gain, offset, factor, form, shift_gain}, inverse, hold);
   run_coupling(c, nullptr, hold.x, out, logdet, true);
 }
 
 std::tuple<Tensor, Tensor> affine_coupling(const Tensor& x, const Tensor& params, Optional shift, Optional permutation,
                                            int64_t begin, int64_t layout, int64_t clamp, double bound, double gain,
-                                           double offset, double factor, int64_t form, bool inverse) {
+                                           double offset, double factor, int64_t form, double shift_gain,
+                                           bool inverse) {
   CouplingInputs hold;
   const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin,
-                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
+                                      {layout, clamp, bound, gain, offset, factor, form, shift_gain}, inverse, hold);
   Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
   run_coupling(c, nullptr, hold.x, y, logdet, false);
   return {y, logdet};
@@ -201,10 +204,11 @@ std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(const Tensor& grad_y
                                                             const Tensor& y, const Tensor& params, Optional shift,
                                                             Optional permutation, int64_t begin, int64_t layout,
                                                             int64_t clamp, double bound, double gain, double offset,
-                                                            double factor, int64_t form, bool inverse) {
+                                                            double factor, int64_t form, double shift_gain,
+                                                            bool inverse) {
   CouplingInputs hold;
   const Coupling c = coupling_options(y, &params, shift ? *shift : params, !shift, permutation, begin,
-                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
+                                      {layout, clamp, bound, gain, offset, factor, form, shift_gain}, inverse, hold);
   const CouplingGrads g = run_coupling_backward(c, hold, nullptr, grad_y, grad_logdet, y, true, layout);
   return {g.x, g.params, g.shift};
 }
@@ -220,11 +224,11 @@ std::tuple<Tensor, Tensor> additive_coupling_backward(const Tensor& grad_y, cons
 
 void affine_step_out(const Tensor& x, const Tensor& params, Optional shift, const Tensor& norm_scale,
                      const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout, int64_t clamp,
-                     double bound, double gain, double offset, double factor, int64_t form, bool log_scale,
-                     bool inverse, const Tensor& out, const Tensor& logdet) {
+                     double bound, double gain, double offset, double factor, int64_t form, double shift_gain,
+                     bool log_scale, bool inverse, const Tensor& out, const Tensor& logdet) {
   CouplingInputs hold;
   const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin,
-                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
+                                      {layout, clamp, bound, gain, offset, factor, form, shift_gain}, inverse, hold);
   const NormInputs n(x, norm_scale, norm_shift, log_scale);
   run_coupling(c, &n.norm, hold.x, out, logdet, true);
 }
@@ -232,10 +236,10 @@ void affine_step_out(const Tensor& x, const Tensor& params, Optional shift, cons
 std::tuple<Tensor, Tensor> affine_step(const Tensor& x, const Tensor& params, Optional shift, const Tensor& norm_scale,
                                        const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout,
                                        int64_t clamp, double bound, double gain, double offset, double factor,
-                                       int64_t form, bool log_scale, bool inverse) {
+                                       int64_t form, double shift_gain, bool log_scale, bool inverse) {
   CouplingInputs hold;
   const Coupling c = coupling_options(x, &params, shift ? *shift : params, !shift, permutation, begin,
-                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
+                                      {layout, clamp, bound, gain, offset, factor, form, shift_gain}, inverse, hold);
   const NormInputs n(x, norm_scale, norm_shift, log_scale);
   Tensor y = empty_output(x), logdet = empty_vector(x, x.size(0), accumulator(x));
   run_coupling(c, &n.norm, hold.x, y, logdet, false);
@@ -245,11 +249,11 @@ std::tuple<Tensor, Tensor> affine_step(const Tensor& x, const Tensor& params, Op
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> affine_step_backward(
     const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& params, Optional shift,
     const Tensor& norm_scale, const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout,
-    int64_t clamp, double bound, double gain, double offset, double factor, int64_t form, bool log_scale,
-    bool inverse) {
+    int64_t clamp, double bound, double gain, double offset, double factor, int64_t form, double shift_gain,
+    bool log_scale, bool inverse) {
   CouplingInputs hold;
   const Coupling c = coupling_options(y, &params, shift ? *shift : params, !shift, permutation, begin,
-                                      {layout, clamp, bound, gain, offset, factor, form}, inverse, hold);
+                                      {layout, clamp, bound, gain, offset, factor, form, shift_gain}, inverse, hold);
   const NormInputs n(y, norm_scale, norm_shift, log_scale);
   const CouplingGrads g = run_coupling_backward(c, hold, &n.norm, grad_y, grad_logdet, y, true, layout);
   return {g.x, g.params, g.shift, *g.norm_scale, *g.norm_shift};

@@ -14,10 +14,10 @@ using Optional = std::optional<Tensor>;
 
 void affine_coupling_out(const Tensor& x, const Tensor& params, Optional shift, Optional permutation, int64_t begin,
                          int64_t layout, int64_t clamp, double bound, double gain, double offset, double factor,
-                         int64_t form, bool inverse, const Tensor& out, const Tensor& logdet);
+                         int64_t form, double shift_gain, bool inverse, const Tensor& out, const Tensor& logdet);
 std::tuple<Tensor, Tensor> affine_coupling(const Tensor& x, const Tensor& params, Optional shift, Optional permutation,
                                            int64_t begin, int64_t layout, int64_t clamp, double bound, double gain,
-                                           double offset, double factor, int64_t form, bool inverse);
+                                           double offset, double factor, int64_t form, double shift_gain, bool inverse);
 void additive_coupling_out(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin, bool inverse,
                            const Tensor& out, const Tensor& logdet);
 std::tuple<Tensor, Tensor> additive_coupling(const Tensor& x, const Tensor& shift, Optional permutation, int64_t begin,
@@ -26,22 +26,24 @@ std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(const Tensor& grad_y
                                                             const Tensor& y, const Tensor& params, Optional shift,
                                                             Optional permutation, int64_t begin, int64_t layout,
                                                             int64_t clamp, double bound, double gain, double offset,
-                                                            double factor, int64_t form, bool inverse);
+                                                            double factor, int64_t form, double shift_gain,
+                                                            bool inverse);
 std::tuple<Tensor, Tensor> additive_coupling_backward(const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y,
                                                       const Tensor& shift, Optional permutation, int64_t begin,
                                                       bool inverse);
 void affine_step_out(const Tensor& x, const Tensor& params, Optional shift, const Tensor& norm_scale,
                      const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout, int64_t clamp,
-                     double bound, double gain, double offset, double factor, int64_t form, bool log_scale,
-                     bool inverse, const Tensor& out, const Tensor& logdet);
+                     double bound, double gain, double offset, double factor, int64_t form, double shift_gain,
+                     bool log_scale, bool inverse, const Tensor& out, const Tensor& logdet);
 std::tuple<Tensor, Tensor> affine_step(const Tensor& x, const Tensor& params, Optional shift, const Tensor& norm_scale,
                                        const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout,
                                        int64_t clamp, double bound, double gain, double offset, double factor,
-                                       int64_t form, bool log_scale, bool inverse);
+                                       int64_t form, double shift_gain, bool log_scale, bool inverse);
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> affine_step_backward(
     const Tensor& grad_y, const Tensor& grad_logdet, const Tensor& y, const Tensor& params, Optional shift,
     const Tensor& norm_scale, const Tensor& norm_shift, Optional permutation, int64_t begin, int64_t layout,
-    int64_t clamp, double bound, double gain, double offset, double factor, int64_t form, bool log_scale, bool inverse);
+    int64_t clamp, double bound, double gain, double offset, double factor, int64_t form, double shift_gain,
+    bool log_scale, bool inverse);
 void additive_step_out(const Tensor& x, const Tensor& shift, const Tensor& norm_scale, const Tensor& norm_shift,
                        Optional permutation, int64_t begin, bool log_scale, bool inverse, const Tensor& out,
                        const Tensor& logdet);

@@ -100,7 +100,7 @@ def affine_coupling(name: str, clamp: str = "tanh", permuted: bool = False) -> O
         return function(x, params, begin=x.size(1) // 2, clamp=clamp, permutation=permutation, out=out)
 
     def reference(x: Tensor, params: Tensor, permutation: Tensor | None = None, *, inverse: bool) -> Any:
-        return affine.reference(x, params, None, permutation, x.size(1) // 2, 0, *options, 0, inverse)
+        return affine.reference(x, params, None, permutation, x.size(1) // 2, 0, *options, 0, 1.0, inverse)
 
     return Operator(
         name,
@@ -149,7 +149,7 @@ def affine_step() -> Operator:
         last: Tensor | int = 0
         if inverse:
             x, first = actnorm_reference(x, scale, shift, True, True)
-        x, logdet = affine.reference(x, params, None, None, x.size(1) // 2, 0, *options, 0, inverse)
+        x, logdet = affine.reference(x, params, None, None, x.size(1) // 2, 0, *options, 0, 1.0, inverse)
         if not inverse:
             x, last = actnorm_reference(x, scale, shift, True, False)
         return x, first + logdet + last

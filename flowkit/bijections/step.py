@@ -60,8 +60,8 @@ class AffineStep(_Step, AffineCoupling):
     The first ``forward`` in training mode initialises ``norm`` from the coupling's output, as ActNorm does.
 
     Arguments:
-        channels, net, condition, split, transform_first, clamp, bound, gain, offset, factor, form, layout, permutation:
-            as in :class:`AffineCoupling`.
+        channels, net, condition, split, transform_first, clamp, bound, gain, offset, factor, shift_gain, form, layout,
+            permutation: as in :class:`AffineCoupling`.
         log_scale, eps: as in :class:`ActNorm`.
 
     Raises:
@@ -81,6 +81,7 @@ class AffineStep(_Step, AffineCoupling):
         gain: float = 1.0,
         offset: float | None = None,
         factor: float = 1.0,
+        shift_gain: float = 1.0,
         form: str = "s*x+t",
         layout: str = "scale_shift",
         permutation: str | Tensor | None = None,
@@ -98,6 +99,7 @@ class AffineStep(_Step, AffineCoupling):
             gain=gain,
             offset=offset,
             factor=factor,
+            shift_gain=shift_gain,
             form=form,
             layout=layout,
             permutation=permutation,

@@ -1,7 +1,6 @@
 """Affine coupling: x' = x * exp(l(u)) + t on a run of channels, with the permutation that follows it."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,11 +115,12 @@ def reference(
     offset: float,
     factor: float,
     form: int,
+    shift_gain: float,
     inverse: bool,
 ) -> tuple[Tensor, Tensor]:
     """The coupling in plain torch."""
-    u, t = unpack(params, shift, layout)
-    end = begin + u.size(1)
+    u, raw = unpack(params, shift, layout)
+    t, end = shift_gain * raw, begin + u.size(1)
     logs = log_scale(u, (clamp, bound, gain, offset, factor)) * (-1 if form == _DIVIDE else 1)
     scale = torch.exp(-logs if inverse else logs)
     if inverse:
@@ -148,11 +148,12 @@ def backward_reference(
     offset: float,
     factor: float,
     form: int,
+    shift_gain: float,
     inverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, params, shift from the output ``y``; differentiable, so it is also the double backward."""
-    u, t = unpack(params, shift, layout)
-    end = begin + u.size(1)
+    u, raw = unpack(params, shift, layout)
+    t, end = shift_gain * raw, begin + u.size(1)
     if not inverse:
         y, grad_y = scatter_channels(y, permutation), scatter_channels(grad_y, permutation)
     grad, out = grad_y[:, begin:end], y[:, begin:end]
@@ -167,6 +168,7 @@ def backward_reference(
         grad_moved = grad * torch.exp(logs)
         grad_t = grad_moved if form == _SHIFT_FIRST else grad
         grad_u = slope * (grad * (out if form == _SHIFT_FIRST else out - t) + grad_l)
+    grad_t = shift_gain * grad_t
     grad_x = torch.cat([grad_y[:, :begin], grad_moved, grad_y[:, end:]], 1)
     if inverse:
         grad_x = gather_channels(grad_x, permutation)
@@ -245,6 +247,7 @@ def _call(
     gain: float,
     offset: float | None,
     factor: float,
+    shift_gain: float,
     form: str,
     layout: str,
     permutation: Tensor | None,
@@ -256,7 +259,7 @@ def _call(
     if shift is not None and shift.dtype is not x.dtype:
         shift = shift.to(x.dtype)
     options = affine_options(clamp, bound, gain, offset, factor, form, layout)
-    return _operator(out, permutation is None, x, params, shift, permutation, begin, *options, inverse)
+    return _operator(out, permutation is None, x, params, shift, permutation, begin, *options, shift_gain, inverse)
 
 
 def affine_coupling(
@@ -270,6 +273,7 @@ def affine_coupling(
     gain: float = 1.0,
     offset: float | None = None,
     factor: float = 1.0,
+    shift_gain: float = 1.0,
     form: str = "s*x+t",
     layout: str = "scale_shift",
     permutation: Tensor | None = None,
@@ -300,6 +304,7 @@ def affine_coupling(
         bound: see ``clamp``; a pair for "hard".
         gain, offset: see ``clamp``; the offset is 2 for "sigmoid" and 0 for the others by default.
         factor: see ``clamp``, for "sigmoid" and "softplus".
+        shift_gain: multiplies t (FrEIA's AllInOneBlock: gain and shift_gain 0.1).
         form: "s*x+t"; "s*(x+t)", adding first, as in glow-pytorch and jet; or "x/s+t", whose inverse multiplies.
         layout: how ``params`` packs u and t: "scale_shift" or "shift_scale" in halves, "scale_shift_interleaved" or
             "shift_scale_interleaved" in alternating channels.
@@ -312,7 +317,9 @@ def affine_coupling(
     Raises:
         ValueError: a shape, dtype, device or option that does not fit.
     """
-    return _call(x, params, shift, begin, clamp, bound, gain, offset, factor, form, layout, permutation, out, False)
+    return _call(
+        x, params, shift, begin, clamp, bound, gain, offset, factor, shift_gain, form, layout, permutation, out, False
+    )
 
 
 def affine_coupling_inverse(
@@ -326,10 +333,13 @@ def affine_coupling_inverse(
     gain: float = 1.0,
     offset: float | None = None,
     factor: float = 1.0,
+    shift_gain: float = 1.0,
     form: str = "s*x+t",
     layout: str = "scale_shift",
     permutation: Tensor | None = None,
     out: Workspace | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`affine_coupling`, with the same arguments: x and log|det dx/dy|."""
-    return _call(y, params, shift, begin, clamp, bound, gain, offset, factor, form, layout, permutation, out, True)
+    return _call(
+        y, params, shift, begin, clamp, bound, gain, offset, factor, shift_gain, form, layout, permutation, out, True
+    )

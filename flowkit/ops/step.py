@@ -94,6 +94,7 @@ def _call_affine(
     permutation: Tensor | None,
     out: Workspace | None,
     begin: int,
+    shift_gain: float,
     coupling: dict[str, Any],
     inverse: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -102,7 +103,7 @@ def _call_affine(
     if shift is not None and shift.dtype is not x.dtype:
         shift = shift.to(x.dtype)
     tensors = (x, params, shift, *_wide(x, *norm), permutation)
-    options = (begin, *affine.affine_options(**coupling), log_scale, inverse)
+    options = (begin, *affine.affine_options(**coupling), shift_gain, log_scale, inverse)
     return _affine(out, permutation is None, *tensors, *options)
 
 
@@ -115,6 +116,7 @@ def affine_step(
     norm_shift: Tensor,
     log_scale: bool = True,
     begin: int,
+    shift_gain: float = 1.0,
     permutation: Tensor | None = None,
     out: Workspace | None = None,
     **coupling: Any,
@@ -122,7 +124,7 @@ def affine_step(
     """:func:`affine_coupling`, then :func:`actnorm`, in one pass over memory (the step of Glow, arXiv 1807.03039).
 
     Arguments:
-        x, params, shift, begin, permutation, out: as in :func:`affine_coupling`.
+        x, params, shift, begin, shift_gain, permutation, out: as in :func:`affine_coupling`.
         norm_scale, norm_shift, log_scale: the actnorm's, (C,), of the channels as they lie after the permutation.
         coupling: clamp, bound, gain, offset, factor, form, layout, as in :func:`affine_coupling`.
 
@@ -132,7 +134,8 @@ def affine_step(
     Raises:
         ValueError: a shape, dtype, device or option that does not fit.
     """
-    return _call_affine(x, params, shift, (norm_scale, norm_shift), log_scale, permutation, out, begin, coupling, False)
+    norm = (norm_scale, norm_shift)
+    return _call_affine(x, params, shift, norm, log_scale, permutation, out, begin, shift_gain, coupling, False)
 
 
 def affine_step_inverse(
@@ -144,12 +147,14 @@ def affine_step_inverse(
     norm_shift: Tensor,
     log_scale: bool = True,
     begin: int,
+    shift_gain: float = 1.0,
     permutation: Tensor | None = None,
     out: Workspace | None = None,
     **coupling: Any,
 ) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`affine_step`, with the same arguments: x and log|det dx/dy|."""
-    return _call_affine(y, params, shift, (norm_scale, norm_shift), log_scale, permutation, out, begin, coupling, True)
+    norm = (norm_scale, norm_shift)
+    return _call_affine(y, params, shift, norm, log_scale, permutation, out, begin, shift_gain, coupling, True)
 
 
 def _call_additive(

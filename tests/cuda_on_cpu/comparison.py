@@ -89,7 +89,7 @@ def affine(
     params = case.tensor(case.count * (1 if layout is None else 2))
     shift = case.tensor(case.count) if layout is None else None
     code, (offset, factor) = list(CLAMPS).index(clamp), (-0.4, 1.0) if clamp == "hard" else (0.3, 1.5)
-    options = (case.begin, layout or 0, code, bound, gain, offset, factor, form)
+    options = (case.begin, layout or 0, code, bound, gain, offset, factor, form, 0.7)
     _coupling(ops, "affine", case, x, (params, shift), permutation, options, log_scale)
 
 

@@ -89,9 +89,9 @@ def test_results_do_not_depend_on_the_order_of_threads_and_blocks(
 
     def everything() -> list[torch.Tensor]:
         return [
-            *emulated.affine_coupling(x, params, None, None, 6, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, False),
+            *emulated.affine_coupling(x, params, None, None, 6, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, 1.0, False),
             *emulated.affine_coupling_backward(
-                grad, grad_logdet, x, params, None, None, 6, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, False
+                grad, grad_logdet, x, params, None, None, 6, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, 1.0, False
             ),
             *emulated.actnorm(x, scale, shift, True, False),
             *emulated.actnorm_backward(grad, grad_logdet, x, scale, shift, True, False),
@@ -109,7 +109,9 @@ def test_padding_around_a_view_is_left_alone(emulated: Namespace) -> None:
     case = Case(torch.float32, 2, 6, (4, 4), 3, 3)
     wide = torch.full((2, 10, 4, 4), 7.0)
     out, params, logdet = wide[:, 2:8], case.tensor(), torch.zeros(2)
-    emulated.affine_coupling_out(case.tensor(), params, None, None, 3, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, False, out, logdet)
+    emulated.affine_coupling_out(
+        case.tensor(), params, None, None, 3, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, 1.0, False, out, logdet
+    )
     assert (wide[:, :2] == 7).all() and (wide[:, 8:] == 7).all() and (out != 7).all()
 
 

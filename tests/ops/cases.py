@@ -133,7 +133,7 @@ def make_case(
         return Case(OPERATORS[name], (x, weight.to(dtype), dilation, inverse))
     params = randn(batch, moved if separate else 2 * moved, *space)
     shift = randn(batch, moved, *space) if separate else None
-    codes = (begin, layout, *clamp_options(clamp), form)
+    codes = (begin, layout, *clamp_options(clamp), form, 0.7)
     if name == "affine_step":
         return Case(OPERATORS[name], (x, params, shift, *norm, maybe, *codes, log_scale, inverse))
     return Case(OPERATORS[name], (x, params, shift, maybe, *codes, inverse))

@@ -83,7 +83,7 @@ def test_gradients_with_the_negative_bit() -> None:
         return torch.autograd.grad(loss, (x, params))
 
     got = gradients(ops.affine_coupling(x, params, begin=0)[0])
-    expected = gradients(affine.reference(x, params, None, None, 0, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, False)[0])
+    expected = gradients(affine.reference(x, params, None, None, 0, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, 1.0, False)[0])
     torch.testing.assert_close(got, expected)
 
 

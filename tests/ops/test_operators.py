@@ -219,7 +219,7 @@ def test_clamps_are_accurate_over_their_range(clamp: int, dtype: torch.dtype) ->
     x = torch.cat([torch.zeros_like(u), torch.ones_like(u)], 1)
     operator = OPERATORS["affine_coupling"]
     bound = (0.0, 2.0, 2.0, 0.0, 0.0, 2.0)[clamp]
-    args = (x, params, None, None, 1, 0, clamp, bound, 1.0, 0.0, 1.0, 0, False)
+    args = (x, params, None, None, 1, 0, clamp, bound, 1.0, 0.0, 1.0, 0, 1.0, False)
     y, logdet = operator(None, False, *args)
     wide = (x.double(), params.double(), *args[2:])
     expected, expected_logdet = operator.reference(*wide)
@@ -232,7 +232,7 @@ def test_extreme_inputs_stay_defined() -> None:
     u = torch.tensor([[-1e30, -200.0, 200.0, 1e30, float("inf"), float("-inf"), float("nan")]]).T
     x = torch.ones(len(u), 2)
     for clamp in (1, 2, 6):
-        args = (x, torch.cat([u, torch.zeros_like(u)], 1), None, None, 1, 0, clamp, 1.0, 1.0, 0.0, 1.0, 0, False)
+        args = (x, torch.cat([u, torch.zeros_like(u)], 1), None, None, 1, 0, clamp, 1.0, 1.0, 0.0, 1.0, 0, 1.0, False)
         y, logdet = OPERATORS["affine_coupling"](None, False, *args)
         assert torch.isfinite(y[:-1]).all() and torch.isfinite(logdet[:-1]).all()
         assert torch.isnan(y[-1, 1]) and torch.isnan(logdet[-1])
@@ -247,7 +247,7 @@ def test_gradients_stay_finite_where_a_scale_vanishes(clamp: str) -> None:
         if reference:
             x = torch.ones(len(u), 2)
             codes = affine.clamp_options(clamp, None, 1.0, None, 1.0)
-            _, logdet = function(x, params, None, None, 1, 0, *codes, 0, False)
+            _, logdet = function(x, params, None, None, 1, 0, *codes, 0, 1.0, False)
         else:
             _, logdet = function(torch.ones(len(u), 2), params, **options)
         (grad,) = torch.autograd.grad(logdet.sum(), params)
