@@ -12,6 +12,7 @@ without autocast. ``layer.bfloat16()`` narrows the layers too; log-dets remain f
 
 from flowkit.bijections.activation import LeakyReLU
 from flowkit.bijections.actnorm import ActNorm
+from flowkit.bijections.all_in_one import AllInOneBlock
 from flowkit.bijections.autoregressive import MaskedAutoregressive
 from flowkit.bijections.base import Bijection, batch_logdet
 from flowkit.bijections.compose import Compose, Inverse
@@ -21,7 +22,7 @@ from flowkit.bijections.folded import FixedLinear, NormalizedLinear
 from flowkit.bijections.linear import InvertibleConv1x1, InvertibleLinear
 from flowkit.bijections.multiscale import Merge, MultiScale, Split
 from flowkit.bijections.permutation import Flip, Permutation, Shuffle, Swap
-from flowkit.bijections.reshape import Haar, Squeeze, Unsqueeze
+from flowkit.bijections.reshape import CheckerboardSqueeze, CheckerboardUnsqueeze, Haar, Squeeze, Unsqueeze
 from flowkit.bijections.step import AdditiveStep, AffineStep
 from flowkit.bijections.woodbury import WoodburyTransform
 
@@ -32,7 +33,10 @@ __all__ = [
     "AffineCoupling",
     "AffineStep",
     "AutoregressiveConv",
+    "AllInOneBlock",
     "Bijection",
+    "CheckerboardSqueeze",
+    "CheckerboardUnsqueeze",
     "Compose",
     "EmergingConv",
     "FixedLinear",

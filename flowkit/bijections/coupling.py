@@ -153,7 +153,7 @@ class AffineCoupling(_Coupling):
         split: number of passive channels, default C // 2; 0 leaves all to the condition.
         transform_first: whether the first part is transformed and the second one passive; with a mask, whether the
             mask tells what is transformed.
-        clamp, bound, gain, offset, factor, form, layout: see :func:`flowkit.ops.affine_coupling`.
+        clamp, bound, gain, offset, factor, shift_gain, form, layout: see :func:`flowkit.ops.affine_coupling`.
         permutation: what follows: "swap" (the two parts change places), "flip" (reverse order), "shuffle" (drawn at
             construction) or a tensor (C,), both of which the state dict keeps.
         mask: instead of ``split``, what is passive, as a tensor of 0 and 1, which the state dict keeps: channels (C,);
@@ -203,6 +203,7 @@ class AffineCoupling(_Coupling):
         gain: float = 1.0,
         offset: float | None = None,
         factor: float = 1.0,
+        shift_gain: float = 1.0,
         form: str = "s*x+t",
         layout: str = "scale_shift",
         permutation: str | Tensor | None = None,
@@ -210,7 +211,7 @@ class AffineCoupling(_Coupling):
         volume_preserving: str | None = None,
     ) -> None:
         self.clamp, self.bound, self.gain, self.layout = clamp, bound, gain, layout
-        self.offset, self.factor, self.form = offset, factor, form
+        self.offset, self.factor, self.shift_gain, self.form = offset, factor, shift_gain, form
         self._check_options()
         if volume_preserving not in (None, "channels", "all"):
             raise self._wrong("volume_preserving", "None, 'channels' or 'all'", repr(volume_preserving))
@@ -235,8 +236,9 @@ class AffineCoupling(_Coupling):
         ):
             if value not in known:
                 raise self._wrong(name, f"one of {', '.join(known)}", repr(value))
-        if not math.isfinite(self.gain):
-            raise self._wrong("gain", "a finite number", self.gain)
+        for name, number in {"gain": self.gain, "shift_gain": self.shift_gain}.items():
+            if not math.isfinite(number):
+                raise self._wrong(name, "a finite number", number)
         if not 0 < self.factor < math.inf or (self.factor != 1 and self.clamp not in ("sigmoid", "softplus")):
             raise self._wrong("factor", "a positive number, 1 unless the clamp is sigmoid or softplus", self.factor)
         if self.offset is not None and (self.clamp == "hard" or not math.isfinite(self.offset)):
@@ -294,6 +296,7 @@ class AffineCoupling(_Coupling):
             "gain": self.gain,
             "offset": self.offset,
             "factor": self.factor,
+            "shift_gain": self.shift_gain,
             "form": self.form,
             "layout": self.layout,
             "permutation": self._fused,

@@ -19,6 +19,7 @@ for _name, _bijection in {
     "masked_autoregressive": bijections.MaskedAutoregressive,
     "affine_step": bijections.AffineStep,
     "additive_step": bijections.AdditiveStep,
+    "all_in_one_block": bijections.AllInOneBlock,
     "invertible_linear": bijections.InvertibleLinear,
     "invertible_conv1x1": bijections.InvertibleConv1x1,
     "normalized_linear": bijections.NormalizedLinear,
@@ -34,6 +35,8 @@ for _name, _bijection in {
     "leaky_relu": bijections.LeakyReLU,
     "squeeze": bijections.Squeeze,
     "unsqueeze": bijections.Unsqueeze,
+    "checkerboard_squeeze": bijections.CheckerboardSqueeze,
+    "checkerboard_unsqueeze": bijections.CheckerboardUnsqueeze,
     "haar": bijections.Haar,
 }.items():
     register(_name)(_bijection)

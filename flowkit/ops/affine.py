@@ -1,6 +1,7 @@
 """Affine coupling: x' = x * exp(l(u)) + t on a run of channels, with the permutation that follows it."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor

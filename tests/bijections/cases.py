@@ -12,8 +12,11 @@ from flowkit.bijections import (
     AdditiveStep,
     AffineCoupling,
     AffineStep,
+    AllInOneBlock,
     AutoregressiveConv,
     Bijection,
+    CheckerboardSqueeze,
+    CheckerboardUnsqueeze,
     Compose,
     EmergingConv,
     FixedLinear,
@@ -50,6 +53,7 @@ PAIR = (nets.mlp(hidden=8, depth=0, activation="tanh", tanh_last=True), nets.mlp
 CONV = nets.convnet(hidden=6, activation="elu")
 ODD, PLACES = torch.arange(5) % 2 == 1, torch.tensor([[[1, 0, 0], [0, 1, 1]], [[0, 0, 1], [1, 0, 1]]])
 MADE = nets.made(hidden=9, depth=1, activation="tanh")
+REFLECTED = {"reflections": 2, "reverse_permutation": True}
 VECTOR, IMAGE, ANY = ((4,),), ((4, 2, 3),), ((4,), (4, 3), (4, 2, 3), (4, 2, 1, 2))
 
 
@@ -73,6 +77,10 @@ def _linear(parameterization: str) -> Callable[[], Bijection]:
 
 def _affine(**options: object) -> Callable[[], Bijection]:
     return lambda: AffineCoupling(4, MLP, **options)  # type: ignore[arg-type]
+
+
+def _all_in_one(channels: int, **options: object) -> Callable[[], Bijection]:
+    return lambda: AllInOneBlock(channels, MLP, **options)  # type: ignore[arg-type]
 
 
 def _clamped(clamp: str, layout: str, **options: object) -> Case:
@@ -127,6 +135,10 @@ CASES = [
     Case("affine_step_scale", lambda: AffineStep(4, PAIR, condition=3, log_scale=False), VECTOR + IMAGE, (3,)),
     Case("affine_step_first", lambda: AffineStep(5, MLP, transform_first=True, permutation="shuffle"), ((5,), (5, 2))),
     Case("additive_step", lambda: AdditiveStep(4, MLP, permutation="flip"), ANY),
+    Case("all_in_one", _all_in_one(5), ((5,), (5, 2, 3))),
+    Case("all_in_one_rotation", _all_in_one(4, scale="sigmoid", mix="rotation", condition=3), VECTOR + IMAGE, (3,)),
+    Case("all_in_one_gin", _all_in_one(4, volume_preserving=True, reverse_permutation=True, gain=1.0), VECTOR + IMAGE),
+    Case("all_in_one_reflections", _all_in_one(3, scale="exp", mix="rotation", **REFLECTED), ((3,), (3, 2))),
     Case("linear_dense", _linear("dense"), ANY),
     Case("linear_lu", _linear("lu"), ANY),
     Case("linear_qr", _linear("qr"), ANY),
@@ -148,6 +160,8 @@ CASES = [
     Case("squeeze", lambda: Squeeze(), ((1, 4), (2, 2, 4), (1, 2, 2, 4))),
     Case("squeeze_space", lambda: Squeeze(3, order="space"), ((2, 3), (2, 3, 6))),
     Case("unsqueeze", lambda: Unsqueeze(order="space"), ((4, 3), (8, 1, 2))),
+    Case("checkerboard_squeeze", lambda: CheckerboardSqueeze(), ((2, 4), (3, 3, 2), (1, 2, 1, 4))),
+    Case("checkerboard_unsqueeze", lambda: CheckerboardUnsqueeze(even_first=True), ((4, 3), (2, 2, 1))),
     Case("haar", lambda: Haar(), ((2, 4), (2, 2, 4), (1, 2, 2, 4))),
     Case("haar_space", lambda: Haar(order="space", rebalance=0.5), ((3, 2, 4),)),
     Case("multiscale", lambda: MultiScale(5, AffineCoupling(3, MLP, condition=2), keep=3), ((5,), (5, 2, 2)), (2,)),

@@ -101,16 +101,3 @@ def householder(vectors: Tensor) -> Tensor:
     for vector in vectors:
         product = product - 2 * torch.outer(product @ vector, vector) / vector.square().sum()
     return product
-
-
-def affine_parts(last: str, state: Mapping[str, Tensor], scale: slice, shift: slice) -> tuple[State, State]:
-    """Splits a conditioner whose last layer is called ``last`` in two: one for (scale, 0) and one for the shift alone.
-
-    For couplings that add before they multiply, y = s * (x + t): an additive coupling, then one that only scales.
-    """
-    scales, shifts = dict(state), dict(state)
-    for key in (f"{last}.weight", f"{last}.bias"):
-        u = state[key][scale]
-        scales[key] = torch.cat([u, torch.zeros_like(u)])
-        shifts[key] = state[key][shift]
-    return scales, shifts

@@ -4,20 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from flowkit import graph as g
 from flowkit.bijections import (
     ActNorm,
     AdditiveCoupling,
     AffineCoupling,
-    Bijection,
     Compose,
     Haar,
     Inverse,
     Squeeze,
 )
+from flowkit.interop import freia
 from tests.parity.importers.common import (
     Imported,
     State,
@@ -45,10 +43,13 @@ def _clamp(config: Config) -> dict[str, Any]:
     """FrEIA's clamp as flowkit's: c f(u), where the GLOW block of 2020 divides u by c."""
     c = config["args"].get("clamp", 5.0 if _is_2020(config) else 2.0)
     if _is_2020(config):
-        return {"clamp": "atan", "bound": c, "gain": 1 / c if config["cls"] == "GLOWCouplingBlock" else 1.0}
+        return {"clamp": "atan", "bound": c, "gain": 1 / c if config["cls"] in _DIVIDING else 1.0}
     kind = config["args"].get("clamp_activation", "ATAN")
     gains = {"ATAN": ("atan", 1.0), "TANH": ("tanh", 1.0), "SIGMOID": ("tanh", 0.5)}  # c 2 (sigmoid(u) - 1/2)
     return {"clamp": gains[kind][0], "bound": c, "gain": gains[kind][1]}
+
+
+_DIVIDING = ("GLOWCouplingBlock", "GINCouplingBlock")
 
 
 def _is_2020(config: Config) -> bool:
@@ -70,9 +71,11 @@ def _net(config: Config) -> Callable[[int, int], torch.nn.Module]:
 
 def _glow(config: Config, state: State) -> Imported:
     channels, first, condition = _sizes(config)
-    options = {"condition": condition, "split": channels - first, "transform_first": True, **_clamp(config)}
-    a = AffineCoupling(channels, _net(config), **options)
-    b = AffineCoupling(channels, _net(config), condition=condition, split=first, **_clamp(config))
+    options = {"condition": condition, **_clamp(config)}
+    if config["cls"] == "GINCouplingBlock":
+        options["volume_preserving"] = "channels"
+    a = AffineCoupling(channels, _net(config), split=channels - first, transform_first=True, **options)
+    b = AffineCoupling(channels, _net(config), split=first, **options)
     theirs = ("s2", "s1") if _is_2020(config) else ("subnet2", "subnet1")
     return Imported(Compose(a=a, b=b), renamed(state, **dict(zip(theirs, ("a.net.", "b.net."), strict=True))))
 
@@ -108,50 +111,19 @@ def _one_sided(config: Config, state: State) -> Imported:
 
 
 def _all_in_one(config: Config, state: State) -> Imported:
-    args, (channels, _, condition) = config["args"], _sizes(config)
-    c = args.get("affine_clamping", 2.0)
-    gain = 1.0 if "PyPI" in config["library"] else 1 / c
-    split = channels - channels // 2
-    layers: dict[str, Bijection] = {}
-    found: State = {}
-    mix, mix_state = _mix(args, state)
-    if args.get("reverse_permutation"):
-        if "matrix.weight" in mix_state:  # FrEIA undoes a rotation by its transpose, the inverse but for rounding
-            layers["unmix"], unmix_state = orthogonal(mix_state["matrix.weight"].mT)
-            found = under("unmix", unmix_state)
-        else:
-            layers["unmix"], found = Inverse(mix), under("unmix.bijection", mix_state)
-    options = {"condition": condition, "split": split, "clamp": "tanh", "bound": c, "gain": gain}
-    layers["coupling"] = AffineCoupling(channels, _net(config), **options)
-    layers["scale"], layers["mix"] = ActNorm(channels), _mix(args, state)[0]
-    found |= _global_part(state, "coupling.net.", args.get("global_affine_type", "SOFTPLUS"))
-    return Imported(Compose(**layers), found | under("mix", mix_state))
-
-
-def _global_part(state: State, net: str, kind: str) -> State:
-    """AllInOneBlock's conditioner under the prefix ``net``, its outputs times 0.1, and its global scale and offset."""
-    found = renamed(state, subnet=net)
-    for key in (f"{net}2.weight", f"{net}2.bias"):
-        found[key] = 0.1 * found[key]
-    scale = _GLOBAL_SCALES[kind](state["global_scale"]).log()
-    return found | under("scale", actnorm(scale, state["global_offset"]))
-
-
-_GLOBAL_SCALES: dict[str, Callable[[Tensor], Tensor]] = {
-    "SOFTPLUS": lambda raw: 0.1 * F.softplus(raw, beta=0.5),
-    "SIGMOID": lambda raw: 10 * torch.sigmoid(raw - 2),
-    "EXP": torch.exp,
-}
-
-
-def _mix(args: Config, state: State) -> tuple[Bijection, State]:
-    """The permutation at the end of AllInOneBlock: an index (git), a 0/1 matrix (0.2), a rotation, or reflections."""
-    if args.get("learned_householder_permutation"):
-        return orthogonal(state["w_0"] @ householder(state["vk_householder"]))
-    weight = state["w_perm"]
-    if args.get("permute_soft"):
-        return orthogonal(weight.flatten(1))
-    return permutation(weight.long() if weight.ndim == 1 else weight.flatten(1).argmax(1))
+    args = config["args"]
+    soft, gin = args.get("permute_soft", False), args.get("gin_block", False)
+    block = freia.all_in_one_block(
+        state,
+        _net(config),
+        clamp=args.get("affine_clamping", 2.0),
+        release="0.2" if "PyPI" in config["library"] else "git",
+        permute_soft=soft,
+        global_affine=args.get("global_affine_type", "SOFTPLUS"),
+        gin=gin,
+        reverse_permutation=args.get("reverse_permutation", False),
+    )
+    return Imported(block, freia.all_in_one_state(state, permute_soft=soft, gin=gin))
 
 
 def _actnorm(config: Config, state: State) -> Imported:
@@ -214,14 +186,14 @@ def _graph(config: Config, state: State) -> Imported:
     haar = g.haar(b, order="space", rebalance=0.5)
     y0, rest = g.split(g.permutation(haar, permutation=state["module_list.2.perm"].tolist()), sizes=[4, 12])
     fc = g.nets.mlp(hidden=9, depth=0, activation="relu")
-    coupling = g.affine_coupling(g.flatten(rest), condition=vector, net=fc, bound=2.0, gain=0.5, name="coupling")
-    order = state["module_list.5.w_perm"]
-    y1 = g.permutation(g.actnorm(coupling, name="scale"), permutation=order.tolist(), name="mix")
+    two = below(state, "module_list.5")
+    order = two["w_perm"].tolist()
+    y1 = g.all_in_one_block(g.flatten(rest), condition=vector, net=fc, bound=2.0, gain=0.05, mix=order, name="block")
     built = g.graph(y0=y0, y1=y1).build()
-    one, two = below(state, "module_list.0"), below(state, "module_list.5")
+    one = below(state, "module_list.0")
     found = renamed(one, subnet2="a.net.main.", subnet1="b.net.main.")
-    orders = {"permutation.permutation": state["module_list.2.perm"], "mix.permutation": order}
-    return Imported(built, found | _global_part(two, "coupling.net.main.", "SOFTPLUS") | orders)
+    block = {key.replace(".net.", ".net.main."): value for key, value in freia.all_in_one_state(two).items()}
+    return Imported(built, found | under("block", block) | {"permutation.permutation": state["module_list.2.perm"]})
 
 
 _MODULES: dict[str, Callable[[Config, State], Imported]] = {
@@ -229,6 +201,7 @@ _MODULES: dict[str, Callable[[Config, State], Imported]] = {
     "AffineCouplingOneSided": _one_sided,
     "AllInOneBlock": _all_in_one,
     "ConditionalAffineTransform": _one_sided,
+    "GINCouplingBlock": _glow,
     "GLOWCouplingBlock": _glow,
     "HaarDownsampling": _haar,
     "HaarUpsampling": _haar_up,

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from flowkit import graph as g
 from flowkit import nets
-from tests.parity.importers.common import Imported, State, affine_parts, below, lu, under
+from tests.parity.importers.common import Imported, State, below, lu, under
 
 
 class OnesPadded(nn.Module):
@@ -50,8 +50,7 @@ def _step(x: g.Value, hidden: int, name: str, state: State) -> tuple[g.Value, St
     net = ones_padded(hidden=hidden)
     x = g.actnorm(x, log_scale=False, name=f"{name}_norm")
     x = g.invertible_conv1x1(x, parameterization="lu", name=f"{name}_mix")
-    x = g.additive_coupling(x, net=net, name=f"{name}_shift")
-    x = g.affine_coupling(x, net=net, clamp="sigmoid", name=f"{name}_scale")
+    x = g.affine_coupling(x, net=net, clamp="sigmoid", form="s*(x+t)", name=f"{name}_coupling")
     raw = below(state, "coupling.net")
     gain = (3 * raw["4.scale"]).exp().flatten()
     conditioner = {
@@ -62,10 +61,8 @@ def _step(x: g.Value, hidden: int, name: str, state: State) -> tuple[g.Value, St
         "last.weight": raw["4.conv.weight"] * gain[:, None, None, None],
         "last.bias": raw["4.conv.bias"] * gain,
     }
-    half = len(gain) // 2
-    scale, shift = affine_parts("last", conditioner, slice(half), slice(half, None))
     norm, mix = below(state, "actnorm"), below(state, "invconv")
     _, matrix = lu(mix["w_l"], mix["w_u"], mix["s_sign"] * mix["w_s"].exp(), mix["w_p"].argmax(1))
     found = {"scale": norm["scale"].flatten(), "shift": norm["loc"].flatten(), "initialized": torch.tensor(True)}
     found = under(f"{name}_norm", found) | under(f"{name}_mix", matrix)
-    return x, found | under(f"{name}_shift.net", shift) | under(f"{name}_scale.net", scale)
+    return x, found | under(f"{name}_coupling.net", conditioner)

@@ -137,19 +137,24 @@ def _leaky_relu(args: Config, state: State) -> Imported:
 
 
 def _coupling(args: Config, state: State) -> Imported:
-    """Channels reordered to (identity, transformed) around a coupling."""
-    order = torch.cat([state["identity_features"], state["transform_features"]])
-    context, split, back = args.get("context_features", 0), len(state["identity_features"]), order.argsort()
+    """A mask chooses what is transformed."""
+    mask = _mask(state)
+    context = args.get("context_features", 0)
     net = residual(hidden=args["hidden_features"], context=context, blocks=args["num_blocks"])
-    options: dict[str, Any] = {"condition": context, "split": split, "permutation": back}
+    options: dict[str, Any] = {"condition": context, "mask": mask}
     layer: Bijection
     if "scale" in args:
-        layer = AffineCoupling(len(order), net, **options, **_SIGMOID)
+        layer = AffineCoupling(len(mask), net, **options, **_SIGMOID)
     else:
-        layer = AdditiveCoupling(len(order), net, **options)
-    sort, sort_state = permutation(order)
-    found = under("net", _net(below(state, "transform_net"))) | {"permutation": back}
-    return Imported(Compose(sort=sort, coupling=layer), under("sort", sort_state) | under("coupling", found))
+        layer = AdditiveCoupling(len(mask), net, **options)
+    return Imported(layer, under("net", _net(below(state, "transform_net"))) | {"mask": mask})
+
+
+def _mask(state: State) -> Tensor:
+    """1 for the identity features, 0 for the transformed ones."""
+    return torch.isin(
+        torch.arange(len(state["identity_features"]) + len(state["transform_features"])), state["identity_features"]
+    )
 
 
 _SIGMOID: dict[str, Any] = {"clamp": "sigmoid", "bound": 1e-3, "layout": "shift_scale"}
@@ -168,20 +173,18 @@ def _net(state: State) -> State:
 def _multiscale(args: Config, state: State) -> Imported:
     """Two scales as a graph; the first half of the channels leaves, and the latents end in one flat vector."""
     one, two = below(state, "_transforms.0"), below(state, "_transforms.1._transforms.1")
-    order = torch.cat([two["identity_features"], two["transform_features"]])
     norm, mix = below(one, "_transforms.1"), permuted_lu(below(one, "_transforms.2"))
     shuffle = one["_transforms.2.permutation._permutation"]
     x = g.actnorm(g.squeeze(g.input("x", (2, 8, 4))), name="norm")
     x = g.permutation(x, permutation=shuffle.tolist(), name="shuffle")
     leaving, rest = g.split(g.invertible_conv1x1(x, parameterization="lu", bias=True, name="mix"))
-    rest = g.permutation(g.squeeze(rest), permutation=order.tolist(), name="sort")
+    rest, mask = g.squeeze(rest), _mask(two)
     net = residual(hidden=args["hidden_channels"], kernel=3)
-    back = order.argsort()
-    rest = g.affine_coupling(rest, net=net, permutation=back.tolist(), name="coupling", **_SIGMOID)
+    rest = g.affine_coupling(rest, net=net, mask=mask.tolist(), name="coupling", **_SIGMOID)
     built = g.graph(y=g.concat(g.flatten(leaving), g.flatten(rest))).build()
     found = under("norm", actnorm(norm["log_scale"], norm["shift"])) | under("mix", mix.state)
-    found |= under("coupling.net", _net(below(two, "transform_net"))) | {"coupling.permutation": back}
-    return Imported(built, found | {"shuffle.permutation": shuffle, "sort.permutation": order})
+    found |= under("coupling.net", _net(below(two, "transform_net"))) | {"coupling.mask": mask}
+    return Imported(built, found | {"shuffle.permutation": shuffle})
 
 
 _MODULES: dict[str, Callable[[Config, State], Imported]] = {

@@ -6,13 +6,23 @@ from typing import Any
 import torch
 
 from flowkit import graph as g
-from flowkit.bijections import ActNorm, AdditiveCoupling, AffineCoupling, Bijection, Compose, Inverse, Squeeze, Swap
+from flowkit.bijections import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    Bijection,
+    CheckerboardSqueeze,
+    CheckerboardUnsqueeze,
+    Compose,
+    Inverse,
+    Squeeze,
+    Swap,
+)
 from tests.parity.importers import nflows
 from tests.parity.importers.common import (
     Imported,
     State,
     actnorm,
-    affine_parts,
     below,
     dense,
     lu,
@@ -73,44 +83,41 @@ def _glow_block(args: Config, state: State) -> Imported:
 
 
 def _coupling(args: Config, net: State) -> Imported:
-    """The coupling of a Glow block: (shift, scale) interleaved; "sigmoid" subtracts before it multiplies."""
+    """The coupling of a Glow block: (shift, scale) interleaved; "sigmoid" divides."""
     channels, map_ = args["channels"], args.get("scale_map", "sigmoid")
     large, inverted = (channels + 1) // 2, args.get("split_mode", "channel") == "channel_inv"
-    where = {"split": channels - large if inverted else large, "transform_first": inverted}
+    where: dict[str, Any] = {"split": channels - large if inverted else large, "transform_first": inverted}
     make = sequence(args["hidden_channels"], (3, 1, 3), args.get("leaky", 0.0))
-    layout = "shift_scale_interleaved"
-    if map_ == "exp":
-        layer = AffineCoupling(channels, make, clamp="none", layout=layout, **where)
-    elif map_ == "sigmoid_inv":
-        layer = AffineCoupling(channels, make, clamp="sigmoid", layout=layout, **where)
+    form, clamp = {"exp": ("s*x+t", "none"), "sigmoid": ("x/s+t", "sigmoid"), "sigmoid_inv": ("s*x+t", "sigmoid")}[map_]
+    checkerboard = "checkerboard" in args.get("split_mode", "")
+    if checkerboard:
+        channels, where = 2 * channels, {}
+    layer: Bijection
+    if args.get("scale", True):
+        layer = AffineCoupling(channels, make, clamp=clamp, form=form, layout="shift_scale_interleaved", **where)
     else:
-        scale, shift = affine_parts("4", net, slice(1, None, 2), slice(0, None, 2))
-        shifts: Bijection = Inverse(AdditiveCoupling(channels, make, **where))
-        scales = AffineCoupling(channels, make, clamp="sigmoid", **where)
-        return Imported(
-            Compose(shift=shifts, scale=scales), under("shift.bijection.net", shift) | under("scale.net", scale)
-        )
-    return Imported(Inverse(layer), under("bijection.net", net))
+        layer = AdditiveCoupling(channels, make, **where)
+    if not checkerboard:
+        return Imported(Inverse(layer), under("bijection.net", net))
+    even = args["split_mode"] == "checkerboard_inv"
+    whole = Compose(split=CheckerboardSqueeze(even), coupling=layer, merge=CheckerboardUnsqueeze(even))
+    return Imported(Inverse(whole), under("bijection.coupling.net", net))
 
 
 def _masked_affine(args: Config, state: State) -> Imported:
-    """RealNVP with a mask, as channels reordered to (passive, active) around a coupling."""
+    """RealNVP with a mask: networks that see and give all channels are cut down to those that matter."""
     mask = state["b"].flatten()
     passive, active = mask.nonzero().flatten(), (mask == 0).nonzero().flatten()
-    order = torch.cat([passive, active])
     hidden = state["s.net.0.weight"].shape[0]
     net = sequence(hidden, (0, 0))
     bound = float(state["s.net.4.scale"].detach())
-    back = order.argsort()
-    coupling = AffineCoupling(len(mask), (net, net), split=len(passive), bound=bound, permutation=back)
-    found = {"permutation": back}
+    coupling = AffineCoupling(len(mask), (net, net), mask=mask, bound=bound)
+    found = {"mask": mask}
     for theirs, ours in (("s.net", "scale_net"), ("t.net", "shift_net")):
         part = below(state, theirs)
         found |= {f"{ours}.0.weight": part["0.weight"][:, passive], f"{ours}.0.bias": part["0.bias"]}
         found |= {f"{ours}.2.weight": part["2.weight"][active], f"{ours}.2.bias": part["2.bias"][active]}
-    sort, sort_state = permutation(order)
-    whole = Compose(sort=sort, coupling=coupling)
-    return Imported(Inverse(whole), under("bijection.sort", sort_state) | under("bijection.coupling", found))
+    return Imported(Inverse(coupling), under("bijection", found))
 
 
 def _glow(config: Config, state: State) -> Imported:
@@ -137,17 +144,14 @@ def _glow_step(value: Any, hidden: int, name: str, state: State) -> tuple[Any, S
     net = g.nets.convnet(hidden=hidden, activation="relu")
     value = g.actnorm(value, name=f"{name}_norm")
     value = g.invertible_conv1x1(value, parameterization="lu", name=f"{name}_mix")
-    scale, shift = affine_parts(
-        "4", below(state, "flows.0.flows.1.param_map.net"), slice(1, None, 2), slice(0, None, 2)
-    )
-    for key in ("4.weight", "4.bias"):
-        shift[key] = -shift[key]
-    value = g.additive_coupling(value, net=net, name=f"{name}_shift")
-    value = g.affine_coupling(value, net=net, clamp="sigmoid", name=f"{name}_scale")
+    options = {"clamp": "sigmoid", "form": "s*(x+t)", "layout": "shift_scale_interleaved"}
+    value = g.affine_coupling(value, net=net, name=f"{name}_coupling", **options)
+    coupling = below(state, "flows.0.flows.1.param_map.net")
+    sign = torch.tensor([-1.0, 1.0]).repeat(len(coupling["4.bias"]) // 2)  # there, the shift is subtracted
+    coupling |= {"4.weight": coupling["4.weight"] * sign[:, None, None, None], "4.bias": coupling["4.bias"] * sign}
     found = under(f"{name}_norm", _actnorm({}, below(state, "flows.2")).state)
     found |= under(f"{name}_mix", _linear({}, below(state, "flows.1")).state)
-    found |= under(f"{name}_shift.net.main", shift) | under(f"{name}_scale.net.main", scale)
-    return value, found
+    return value, found | under(f"{name}_coupling.net.main", coupling)
 
 
 _MODULES: dict[str, Callable[[Config, State], Imported]] = {
