@@ -18,28 +18,44 @@ class ActNorm(Bijection):
     training mode sets both so that y has zero mean and unit variance in each channel over the batch and all pixels, of
     all ranks when ``torch.distributed`` is initialised. In evaluation mode an uninitialised layer is the identity.
 
+    ``Inverse(ActNorm(C, initialize_by="inverse"))`` is ``(x - shift) * exp(-scale)``, with the mean and the logarithm
+    of the standard deviation as its parameters, as in FrEIA (git), survae and normflows (eps 0 in FrEIA and nflows).
+
     Arguments:
         channels: C.
         log_scale: whether ``scale`` holds the logarithm.
         eps: added to the standard deviation; a channel that varies by less keeps its scale.
+        unbiased: whether the variance is divided by n - 1, or by n, as in Glow's own code.
+        initialize_by: "forward", or "inverse": the direction whose first batch initialises, and whose result is then
+            normalised.
 
     ``initialized`` is a buffer: a loaded layer is never initialised again. Run one batch before ``torch.compile``.
 
     Raises:
         ValueError: no channels; an eps that is negative or not finite; a first batch with values that are not finite,
             which leaves the layer uninitialised; a loaded scale of 0 with ``log_scale=False``.
-        RuntimeError: ``inverse`` in training mode before the initialisation.
+        RuntimeError: the other direction in training mode before the initialisation.
     """
 
     in_place = one_operator = True
     initialized: Tensor
 
-    def __init__(self, channels: int, log_scale: bool = True, eps: float = 1e-6) -> None:
+    def __init__(
+        self,
+        channels: int,
+        log_scale: bool = True,
+        eps: float = 1e-6,
+        unbiased: bool = True,
+        initialize_by: str = "forward",
+    ) -> None:
         super().__init__()
         self._check_count("channels", channels, 1)
         if not 0 <= eps < math.inf:
             raise self._wrong("eps", "a finite number >= 0", eps)
+        if initialize_by not in ("forward", "inverse"):
+            raise self._wrong("initialize_by", "'forward' or 'inverse'", repr(initialize_by))
         self.channels, self.log_scale, self.eps = channels, log_scale, eps
+        self.unbiased, self.initialize_by = unbiased, initialize_by
         self.scale = nn.Parameter(torch.zeros(channels) if log_scale else torch.ones(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
         self.register_buffer("initialized", torch.tensor(False))
@@ -49,15 +65,14 @@ class ActNorm(Bijection):
         self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         """y (B, C, *spatial) and its log-det (B,)."""
-        if self.is_pending():
-            self._initialise(x)
+        self._see(x, "forward")
         return ops.actnorm(x, self.scale, self.shift, log_scale=self.log_scale, out=out)
 
     def inverse(
         self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         """x (B, C, *spatial) and its log-det (B,)."""
-        self.check_ready()
+        self._see(y, "inverse")
         return ops.actnorm_inverse(y, self.scale, self.shift, log_scale=self.log_scale, out=out)
 
     def check_loaded(self, name: str, value: Tensor) -> None:
@@ -65,13 +80,21 @@ class ActNorm(Bijection):
             raise self._wrong(name, "values other than 0", value.tolist())
 
     def is_pending(self) -> bool:
-        """Whether the next ``forward`` will initialise."""
+        """Whether the next batch will initialise."""
         return self.training and not self._is_ready()
 
-    def check_ready(self) -> None:
-        """Raises RuntimeError if there is no inverse yet."""
+    def check_ready(self, direction: str = "inverse") -> None:
+        """Raises RuntimeError if there is no such direction yet."""
         if self.is_pending():
-            raise RuntimeError("ActNorm.inverse before the initialisation: run forward on a batch first, or eval()")
+            needed = f"run {self.initialize_by} on a batch first, or eval()"
+            raise RuntimeError(f"ActNorm.{direction} before the initialisation: {needed}")
+
+    def _see(self, x: Tensor, direction: str) -> None:
+        """Initialises from x, what ``direction`` was given, if it is the first batch."""
+        if direction != self.initialize_by:
+            self.check_ready(direction)
+        elif self.is_pending():
+            self._initialise(x)
 
     def _is_ready(self) -> bool:
         if not self._ready:
@@ -91,10 +114,14 @@ class ActNorm(Bijection):
         wrong = (~(mean + squares).isfinite()).nonzero().flatten().tolist()
         if wrong:
             raise self._wrong("x", "finite values in the batch that initialises", f"others in channels {wrong}")
-        std = (squares / (count - 1).clamp(min=1)).sqrt()
-        scale = torch.where(std > self.eps, 1 / (std + self.eps), 1.0)
+        std = (squares / (count - int(self.unbiased)).clamp(min=1)).sqrt()
+        std = torch.where(std > self.eps, std + self.eps, 1.0)
+        if self.initialize_by == "forward":
+            scale, shift = 1 / std, -mean / std if self.log_scale else -mean
+        else:
+            scale, shift = std, mean if self.log_scale else mean / std
         self.scale.copy_(scale.log() if self.log_scale else scale)
-        self.shift.copy_(-mean * scale if self.log_scale else -mean)
+        self.shift.copy_(shift)
         self.initialized.fill_(True)
         self._ready = True
 
@@ -103,7 +130,9 @@ class ActNorm(Bijection):
         self._ready = not self.initialized.is_meta and bool(self.initialized)
 
     def extra_repr(self) -> str:
-        return f"{self.channels}" + ("" if self.log_scale else ", log_scale=False")
+        shown = [f"{self.channels}"] + ["log_scale=False"] * (not self.log_scale)
+        shown += ["unbiased=False"] * (not self.unbiased)
+        return ", ".join(shown + ["initialize_by='inverse'"] * (self.initialize_by == "inverse"))
 
 
 def _sum_over_ranks(*values: Tensor) -> tuple[Tensor, ...]:

@@ -21,6 +21,7 @@ from flowkit.nets import Recipe
 
 PERMUTATIONS = ("permutation", "shuffle", "swap", "flip")
 LINEAR = ("invertible_linear", "invertible_conv1x1")
+_OF_ACTNORM = {"unbiased", "initialize_by"}  # options that layers with an actnorm inside do not have
 STEPS = {"affine_coupling": "affine_step", "additive_coupling": "additive_step"}
 FOLDED = ("actnorm", *LINEAR, "normalized_linear", *PERMUTATIONS)
 
@@ -98,7 +99,7 @@ def fuse_steps(graph: Graph) -> Rewrite:
 
 def _step(graph: Graph, first: Node, second: Node) -> tuple[Node, Iterable[Move]] | None:
     plain = not {"mask", "volume_preserving"} & set(first.options)
-    if first.kind not in STEPS or second.kind != "actnorm" or not plain:
+    if first.kind not in STEPS or second.kind != "actnorm" or not plain or _OF_ACTNORM & set(second.options):
         return None
     node = replace(first, kind=STEPS[first.kind], options=Options({**first.options, **second.options}))
     return node, (Rename(((second.name, f"{first.name}.norm"),)),)
@@ -118,7 +119,7 @@ def _norm_last(graph: Graph, first: Node, second: Node) -> tuple[Node, Iterable[
 
 
 def _normalized(linear: Node, norm: Node, options: Options) -> tuple[Node, Iterable[Move]] | None:
-    if linear.kind not in LINEAR:
+    if linear.kind not in LINEAR or _OF_ACTNORM & set(norm.options):
         return None
     node = replace(linear, kind="normalized_linear", options=Options({**linear.options, **norm.options, **options}))
     return node, (Rename(((norm.name, f"{linear.name}.norm"),)),)

@@ -8,7 +8,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from flowkit.bijections import ActNorm
+from flowkit.bijections import ActNorm, Inverse
 
 
 @pytest.mark.parametrize("log_scale", [True, False])
@@ -22,6 +22,30 @@ def test_the_first_batch_leaves_with_mean_zero_and_variance_one(log_scale: bool,
     torch.testing.assert_close(channels.mean(1), torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)
     torch.testing.assert_close(channels.std(1), torch.ones(3, dtype=torch.float64), atol=1e-5, rtol=0)
     assert layer.initialized
+
+
+@pytest.mark.parametrize("log_scale", [True, False])
+def test_the_inverse_may_be_what_the_first_batch_normalises(log_scale: bool) -> None:
+    x = 5 * torch.randn(8, 3, 6, dtype=torch.float64) + 3
+    inner = ActNorm(3, log_scale, eps=0.0, initialize_by="inverse").double()
+    with pytest.raises(RuntimeError, match="ActNorm.forward before the initialisation: run inverse on a batch"):
+        inner(x)
+    layer = Inverse(inner)
+    y, logdet = layer(x)
+    values = x.transpose(0, 1).flatten(1)
+    mean, std = values.mean(1), values.std(1)
+    torch.testing.assert_close(y, (x - mean[:, None]) / std[:, None])
+    torch.testing.assert_close(logdet, -6 * std.log().sum().expand(8))
+    torch.testing.assert_close(layer.inverse(y)[0], x)
+    if log_scale:  # FrEIA's loc and log_scale
+        torch.testing.assert_close(inner.shift.detach(), mean)
+        torch.testing.assert_close(inner.scale.detach(), std.log())
+
+
+def test_the_variance_may_be_that_of_the_batch_itself() -> None:
+    x = 3 * torch.randn(5, 2, dtype=torch.float64) + 1
+    y, _ = ActNorm(2, eps=0.0, unbiased=False).double()(x)
+    torch.testing.assert_close(y.square().mean(0), torch.ones(2, dtype=torch.float64))
 
 
 def test_only_the_first_training_batch_counts() -> None:
