@@ -19,11 +19,10 @@ struct Scale {
 //   softplus  log(factor * softplus(v) + bound)
 //   softclip  v / (1 + |v| / bound)
 //   hard      gain * u between offset and bound; the gradient ignores the limits
-// divide: the negative of that.
+// divide: 0, or 1 for the negative of that; a T, since loops over a struct with a bool in it do not vectorise (g++ 12).
 template <class T, Clamp clamp, bool inverse>
 struct ClampFn {
-  T bound, gain, offset, factor;
-  bool divide;
+  T bound, gain, offset, factor, divide;
 
   FLOWKIT_HD Scale<T> operator()(T u) const {
     if constexpr (clamp == Clamp::hard) {
@@ -57,7 +56,7 @@ struct ClampFn {
 
   // dl/dv is `slope`.
   FLOWKIT_HD Scale<T> of_log(T l, T slope) const {
-    const T sign = divide ? T(-1) : T(1);
+    const T sign = divide != T(0) ? T(-1) : T(1);
     return {sign * l, sign * gain * slope, exp(inverse ? -sign * l : sign * l)};
   }
 
@@ -66,10 +65,10 @@ struct ClampFn {
   FLOWKIT_HD Scale<T> of_scale(T v, T positive, T far_slope, T derivative) const {
     const T s = factor * positive + bound;
     const bool far = bound == T(0) && v < Constants<T>::sigmoid_is_exp;
-    const T sign = divide ? T(-1) : T(1);
+    const T sign = divide != T(0) ? T(-1) : T(1);
     const T l = far ? v + log(factor) : log(s);
     const T slope = far ? far_slope : factor * derivative / s;
-    return {sign * l, sign * gain * slope, inverse != divide ? T(1) / s : s};
+    return {sign * l, sign * gain * slope, inverse != (divide != T(0)) ? T(1) / s : s};
   }
 };
 

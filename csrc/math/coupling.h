@@ -10,12 +10,11 @@ struct CouplingGrad {
   T x, scale, shift;
 };
 
-// x' = x * exp(l(u)) + t with t = shift_gain * raw; shift_first: x' = (x + t) * exp(l(u)).
+// x' = x * exp(l(u)) + t with t = shift_gain * raw; shift_first (0 or 1): x' = (x + t) * exp(l(u)).
 template <class T, Clamp clamp, bool inverse>
 struct Affine {
   ClampFn<T, clamp, inverse> scale;
-  T shift_gain;
-  bool shift_first;
+  T shift_gain, shift_first;
 
   // Adds this direction's log-derivative to logdet.
   FLOWKIT_HD T forward(T x, T u, T raw, T& logdet) const {
@@ -23,21 +22,24 @@ struct Affine {
     const T t = shift_gain * raw;
     logdet += inverse ? -s.log : s.log;
     if constexpr (inverse)
-      return shift_first ? x * s.factor - t : (x - t) * s.factor;
+      return adds_first() ? x * s.factor - t : (x - t) * s.factor;
     else
-      return shift_first ? (x + t) * s.factor : x * s.factor + t;
+      return adds_first() ? (x + t) * s.factor : x * s.factor + t;
   }
 
   FLOWKIT_HD CouplingGrad<T> backward(T grad, T grad_logdet, T out, T u, T raw) const {
     const Scale<T> s = scale(u);
     const T t = shift_gain * raw, moved = grad * s.factor;
     if constexpr (inverse)
-      return {moved, s.slope * (-grad * (shift_first ? out + t : out) - grad_logdet),
-              shift_gain * (shift_first ? -grad : -moved)};
+      return {moved, s.slope * (-grad * (adds_first() ? out + t : out) - grad_logdet),
+              shift_gain * (adds_first() ? -grad : -moved)};
     else
-      return {moved, s.slope * (grad * (shift_first ? out : out - t) + grad_logdet),
-              shift_gain * (shift_first ? moved : grad)};
+      return {moved, s.slope * (grad * (adds_first() ? out : out - t) + grad_logdet),
+              shift_gain * (adds_first() ? moved : grad)};
   }
+
+ private:
+  FLOWKIT_HD bool adds_first() const { return shift_first != T(0); }
 };
 
 // x' = x + t.
@@ -55,9 +57,10 @@ FLOWKIT_HD void with_formula(const Coupling& c, const Run& run) {
   if (c.scale.data == nullptr) return run(Additive<T, inverse>{});
   const auto affine = [&](auto clamp) {
     run(Affine<T, decltype(clamp)::value, inverse>{
-        {static_cast<T>(c.bound), static_cast<T>(c.gain), static_cast<T>(c.offset), static_cast<T>(c.factor), c.divide},
+        {static_cast<T>(c.bound), static_cast<T>(c.gain), static_cast<T>(c.offset), static_cast<T>(c.factor),
+         static_cast<T>(c.divide)},
         static_cast<T>(c.shift_gain),
-        c.shift_first});
+        static_cast<T>(c.shift_first)});
   };
   switch (c.clamp) {
     case Clamp::none: return affine(std::integral_constant<Clamp, Clamp::none>());
