@@ -8,6 +8,7 @@ from torch import Tensor
 
 import flowkit
 from flowkit.bijections import Bijection
+from flowkit.bijections.elementwise import RationalQuadratic
 from tests.bijections.cases import CASES, Case
 from tests.bijections.test_contract import every_layer, inputs, randomised
 
@@ -23,6 +24,10 @@ def assert_near(actual: Tensor, expected: Tensor, tolerance: float, what: str) -
 
 def is_one_coupling(layer: Bijection) -> bool:
     return hasattr(layer, "net") or hasattr(layer, "scale_net")
+
+
+def has_splines(layer: Bijection) -> bool:
+    return any(isinstance(getattr(part, "transform", None), RationalQuadratic) for part in layer.modules())
 
 
 @every_layer
@@ -57,7 +62,7 @@ def test_gradients_are_near_those_in_float32(case: Case) -> None:
                 y, logdet = (layer.inverse if inverse else layer)(x, condition)
             results.append(torch.autograd.grad(y.square().mean() + logdet.mean(), list(sources.values())))
         for name, full, mixed in zip(sources, *results, strict=True):
-            assert_near(mixed, full, 2 * TYPES[torch.bfloat16], name)
+            assert_near(mixed, full, (6 if has_splines(layer) else 2) * TYPES[torch.bfloat16], name)
 
 
 def test_walking_back_under_autocast_gives_the_gradients_of_autocast() -> None:

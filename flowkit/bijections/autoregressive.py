@@ -18,7 +18,7 @@ class MaskedAutoregressive(Bijection):
     Channel c of y is a map of channel c of x whose parameters depend on the channels of lower rank alone. The forward
     direction is one pass of the network; the inverse, without gradients, one walk of the same cost for a
     :class:`flowkit.nets.MADE` (arXiv 1705.07057 needs a pass for each rank). Otherwise, and always where gradients are
-    recorded, the inverse is one pass for each rank: exact, to any order, at that cost in time and memory. An inverse
+    recorded or under autocast, the inverse is one pass for each rank: exact, to any order, at that cost. An inverse
     autoregressive flow (IAF, arXiv 1606.04934), which samples fast, is ``Inverse(MaskedAutoregressive(...))``.
 
     Arguments:
@@ -26,11 +26,14 @@ class MaskedAutoregressive(Bijection):
         net: ``net(in_channels, out_channels, order=ranks) -> nn.Module``, as :func:`flowkit.nets.made` makes them:
             from C channels, then the condition, to P outputs for channel 0, P for channel 1, ..., those of a channel
             depending only on channels of lower rank.
-        transform: "affine", with the options of :func:`flowkit.ops.affine_coupling`.
+        transform: "affine" or "rational_quadratic".
         condition: channels K of the condition, (B, K) (spread over all pixels) or (B, K, *spatial).
         order: None (channel 0 first), "reverse", or a rank for each channel, 0, 1, ...; channels of equal rank do not
             see each other, so that ranks 0 and 1 alone make a coupling.
-        clamp, bound, gain, offset, factor, form, layout: of "affine"; interleaved layouts only.
+        clamp, bound, gain, offset, factor, form, layout: of "affine", see :func:`flowkit.ops.affine_coupling`;
+            interleaved layouts only, by default "scale_shift_interleaved".
+        bins, preset, tails, bound, box, min_size, min_slope, gain: of "rational_quadratic", see
+            :class:`flowkit.bijections.RationalQuadraticCoupling`.
 
     Raises:
         ValueError: an option that does not exist or is out of its range, or belongs to another transform; ranks with
@@ -48,20 +51,34 @@ class MaskedAutoregressive(Bijection):
         condition: int = 0,
         order: str | Sequence[int] | None = None,
         clamp: str | None = None,
-        bound: float | tuple[float, float] | None = None,
+        bound: float | Sequence[float] | None = None,
         gain: float | None = None,
         offset: float | None = None,
         factor: float | None = None,
         form: str | None = None,
         layout: str | None = None,
+        bins: int | None = None,
+        preset: str | None = None,
+        tails: str | Sequence[str] | None = None,
+        box: tuple[float, float, float, float] | None = None,
+        min_size: float | None = None,
+        min_slope: float | None = None,
     ) -> None:
         super().__init__()
         self._check_count("channels", channels, 1)
         self._check_count("condition", condition, 0)
         self.channels, self.condition_channels, self.kind = channels, condition, transform
-        options = {"clamp": clamp, "bound": bound, "gain": gain, "offset": offset, "factor": factor, "form": form}
+        options: dict[str, Any] = {
+            "clamp": clamp,
+            "bound": bound,
+            "gain": gain,
+            "offset": offset,
+            "factor": factor,
+            "form": form,
+        }
+        options |= {"layout": layout, "bins": bins, "preset": preset, "tails": tails, "box": box}
         try:
-            self.transform = make_transform(transform, options | {"layout": layout})
+            self.transform = make_transform(transform, options | {"min_size": min_size, "min_slope": min_slope})
         except ValueError as error:
             raise ValueError(f"{type(self).__name__}: {error}") from error
         self.order = self._ranks(order)
@@ -123,8 +140,12 @@ class MaskedAutoregressive(Bijection):
         return params
 
     def _can_fuse(self, y: Tensor, condition: Tensor | None) -> bool:
-        masked = callable(getattr(self.net, "network", None)) and hasattr(self.transform, "made_inverse")
-        if not masked or not ops.has_made_inverse(y, self.net.activation_name, len(self.net.layers)):  # type: ignore[arg-type]
+        net: Any = self.net
+        if not callable(getattr(net, "network", None)) or not self.transform.inverts_networks:
+            return False
+        if not ops.has_made_inverse(y, net.activation_name, len(net.layers)):
+            return False
+        if torch.is_autocast_enabled(y.device.type):  # the network's own rounding is part of the map
             return False
         sources = (y, condition, *self.net.parameters())
         recording = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import groupby
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -23,6 +24,15 @@ class Elementwise:
     @property
     def outputs(self) -> int:
         """P, the parameters of one channel."""
+        raise NotImplementedError
+
+    @property
+    def inverts_networks(self) -> bool:
+        """Whether :meth:`made_inverse` can be called."""
+        return False
+
+    def made_inverse(self, y: Tensor, network: ops.MaskedNetwork) -> Result:
+        """The inverse with the parameters that the masked network gives for the result."""
         raise NotImplementedError
 
     @property
@@ -59,6 +69,7 @@ class Affine(Elementwise):
 
     operators = (ops.affine_coupling, ops.affine_coupling_inverse)
     outputs = 2
+    inverts_networks = True
 
     def __post_init__(self) -> None:
         affine_options(**self.options)
@@ -66,11 +77,86 @@ class Affine(Elementwise):
             raise ValueError(f"layout: expected an interleaved one, got {self.layout!r}")
 
     def made_inverse(self, y: Tensor, network: ops.MaskedNetwork) -> Result:
-        """The inverse with the parameters that the masked network gives for the result."""
         return ops.made_affine_inverse(y, network, **self.options)
 
 
-TRANSFORMS: dict[str, Any] = {"affine": Affine}
+@dataclass(frozen=True)
+class RationalQuadratic(Elementwise):
+    """Rational-quadratic splines; the options of :func:`flowkit.ops.rational_quadratic_coupling`.
+
+    ``tails`` and ``bound`` may be sequences with an entry for each transformed channel; P is then what the neediest of
+    them takes, and the others leave their last parameters unread.
+    """
+
+    bins: int = 8
+    preset: str = "nflows"
+    tails: str | tuple[str, ...] | None = None
+    bound: float | tuple[float, ...] | None = None
+    box: tuple[float, float, float, float] | None = None
+    min_size: float | None = None
+    min_slope: float | None = None
+    gain: float = 1.0
+
+    operators = (ops.rational_quadratic_coupling, ops.rational_quadratic_coupling_inverse)
+
+    def __post_init__(self) -> None:
+        if self.box is not None and self.bound is not None:
+            raise ValueError(f"box: expected no bound beside it, got {self.bound}")
+        lengths = {len(value) for value in (self.tails, self.bound) if isinstance(value, tuple)}
+        if len(lengths) > 1:
+            raise ValueError(f"tails, bound: expected an entry for each channel in both, got {sorted(lengths)} entries")
+        for _, _, options in self._runs(max(lengths, default=1)):
+            ops.rational_quadratic.options(**options)
+
+    @property
+    def outputs(self) -> int:
+        tails = self.tails if isinstance(self.tails, tuple) else (self.tails,)
+        return max(ops.rational_quadratic.parameters(self.bins, self.preset, each) for each in tails)
+
+    def _runs(self, channels: int) -> list[tuple[int, int, dict[str, Any]]]:
+        """(first, last, options) for each run of channels that share their options."""
+
+        def of(value: Any, c: int) -> Any:
+            if isinstance(value, tuple) and len(value) != channels:
+                raise ValueError(f"tails, bound: expected {channels} entries, got {len(value)}")
+            return value[c] if isinstance(value, tuple) else value
+
+        runs = []
+        for (tails, bound), group in groupby(range(channels), lambda c: (of(self.tails, c), of(self.bound, c))):
+            members = list(group)
+            own = {"tails": tails, "bound": bound if self.box is None else self.box}
+            options = {k: v for k, v in self.options.items() if k != "box"} | own
+            runs.append((members[0], members[-1] + 1, options))
+        return runs
+
+    def __call__(
+        self,
+        x: Tensor,
+        params: Tensor,
+        *,
+        begin: int = 0,
+        permutation: Tensor | None = None,
+        inverse: bool,
+        out: ops.Workspace | None = None,
+    ) -> Result:
+        """x with the channels from ``begin`` on transformed, then permuted; and the log-det (B,)."""
+        call, width = self.operators[inverse], self.outputs
+        runs = self._runs(params.shape[1] // width)
+        total: Tensor | None = None
+        for i, (first, last, options) in enumerate(runs):
+            own = params[:, first * width : last * width]
+            used = ops.rational_quadratic.parameters(self.bins, self.preset, options["tails"])
+            if used < width:
+                own = own.unflatten(1, (-1, width))[:, :, :used].flatten(1, 2)
+            outermost = i == (0 if inverse else len(runs) - 1)
+            moves: dict[str, Any] = {"begin": begin + first, "permutation": permutation if outermost else None}
+            x, logdet = call(x, own, out=out, **moves, **options)
+            total = logdet if total is None or out is not None else total + logdet
+        assert total is not None  # there are channels to transform
+        return x, total
+
+
+TRANSFORMS: dict[str, Any] = {"affine": Affine, "rational_quadratic": RationalQuadratic}
 
 
 def make_transform(kind: str, given: Mapping[str, Any]) -> Any:

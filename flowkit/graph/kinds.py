@@ -16,6 +16,8 @@ for _name, _bijection in {
     "actnorm": bijections.ActNorm,
     "affine_coupling": bijections.AffineCoupling,
     "additive_coupling": bijections.AdditiveCoupling,
+    "rational_quadratic_coupling": bijections.RationalQuadraticCoupling,
+    "rational_quadratic_spline": bijections.RationalQuadraticSpline,
     "masked_autoregressive": bijections.MaskedAutoregressive,
     "affine_step": bijections.AffineStep,
     "additive_step": bijections.AdditiveStep,

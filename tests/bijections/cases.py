@@ -31,6 +31,8 @@ from flowkit.bijections import (
     NormalizedLinear,
     PeriodicConv,
     Permutation,
+    RationalQuadraticCoupling,
+    RationalQuadraticSpline,
     Shuffle,
     Squeeze,
     Swap,
@@ -91,6 +93,12 @@ def _maf(net: nets.Recipe = MADE, **options: object) -> Callable[[], Bijection]:
     return lambda: MaskedAutoregressive(4, net, **options)  # type: ignore[arg-type]
 
 
+def _rqs(**options: object) -> Callable[[], Bijection]:
+    return lambda: RationalQuadraticCoupling(4, MLP, bins=3, **options)  # type: ignore[arg-type]
+
+
+MIXED: dict[str, object] = {"tails": ("circular", "identity"), "bound": (torch.pi, 2.0)}
+
 CASES = [
     Case("actnorm", lambda: ActNorm(4), ANY),
     Case("actnorm_scale", lambda: ActNorm(4, log_scale=False), ANY),
@@ -124,6 +132,17 @@ CASES = [
     Case("additive_first", lambda: AdditiveCoupling(5, MLP, condition=2, transform_first=True), ((5,), (5, 2)), (2,)),
     Case("additive_mask", lambda: AdditiveCoupling(5, MLP, mask=ODD, permutation="flip"), ((5,), (5, 2))),
     Case("additive_checkerboard", lambda: AdditiveCoupling(1, CONV, mask="checkerboard"), ((1, 4, 4), (1, 2, 1))),
+    Case("rqs_nflows", _rqs(permutation="swap"), ANY),
+    Case("rqs_identity", _rqs(preset="nflows_identity", bound=4.0, mask=torch.tensor([1, 0, 0, 1])), VECTOR + IMAGE),
+    Case("rqs_interval", _rqs(tails="interval", box=(-1.0, 1.0, 0.0, 3.0)), VECTOR + IMAGE),
+    Case("rqs_circular", _rqs(tails="circular", transform_first=True), VECTOR + IMAGE),
+    Case("rqs_zuko", _rqs(preset="zuko", condition=3, permutation="flip"), VECTOR + IMAGE, (3,)),
+    Case("rqs_freia", _rqs(preset="freia"), VECTOR + IMAGE),
+    Case("rqs_freia_identity", _rqs(preset="freia_identity"), VECTOR + IMAGE),
+    Case("rqs_mixed", _rqs(permutation="flip", **MIXED), VECTOR + IMAGE),
+    Case("rqs_spline", lambda: RationalQuadraticSpline(4, bins=3), ANY),
+    Case("rqs_spline_part", lambda: RationalQuadraticSpline(4, begin=1, count=2, bins=3, **MIXED), VECTOR + IMAGE),
+    Case("maf_spline", _maf(transform="rational_quadratic", bins=3, preset="zuko", condition=2), VECTOR + IMAGE, (2,)),
     Case("maf", _maf(), ANY),
     Case("maf_condition", _maf(condition=3, order="reverse"), VECTOR + IMAGE, (3,)),
     Case("maf_image_on_image", _maf(condition=3, order=(2, 0, 3, 1)), IMAGE, (3, 2, 3)),

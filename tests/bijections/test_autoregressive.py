@@ -95,6 +95,18 @@ def test_the_fused_inverse_is_the_loop_without_a_pass(net: str, order: str, cond
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+def test_splines_with_tails_of_their_own_take_the_loop() -> None:
+    options = {
+        "tails": ("circular", "identity", "identity", "circular", "identity"),
+        "bound": (3.0, 1.0, 1.0, 3.0, 2.0),
+    }
+    flow = layer(transform="rational_quadratic", bins=3, **options)
+    x = torch.rand(6, 5, dtype=torch.float64) - 0.5
+    with torch.no_grad():
+        y, logdet = flow(x)
+        torch.testing.assert_close(flow.inverse(y), (x, -logdet))
+
+
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 5e-2), (torch.float16, 1e-2)])
 def test_narrow_types(dtype: torch.dtype, tolerance: float) -> None:
     flow = layer("activated", clamp="tanh", bound=0.5).to(dtype)

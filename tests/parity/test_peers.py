@@ -24,49 +24,40 @@ _SPLINE = "a spline"
 _AUTOREGRESSIVE = "autoregressive"
 _NO_LAYER = "an elementwise transform without a layer"
 NOT_COVERED = {
+    "freia_rqs_image": "FrEIA's clamp of the domain, domain_clamping",
     "freia_autoact2": "a leaky ReLU with learned slopes on both sides",
     "freia_linear_spline": _SPLINE,
-    "freia_rqs": _SPLINE,
-    "freia_rqs_elementwise": _SPLINE,
-    "freia_rqs_identity": _SPLINE,
-    "freia_rqs_image": _SPLINE,
-    "nflows_ar_rqs": _AUTOREGRESSIVE,
     "nflows_cubic_spline": _SPLINE,
     "nflows_linear_spline": _SPLINE,
     "nflows_logtanh": _NO_LAYER,
-    "nflows_maf": _AUTOREGRESSIVE,
     "nflows_quadratic_linear": _SPLINE,
     "nflows_quadratic_spline": _SPLINE,
-    "nflows_rqs_coupling": _SPLINE,
-    "nflows_rqs_coupling_image": _SPLINE,
-    "nflows_rqs_coupling_uncond": _SPLINE,
-    "nflows_rqs_interval": _SPLINE,
-    "nflows_rqs_linear": _SPLINE,
     "nflows_sigmoid": _NO_LAYER,
-    "normflows_arqs": _AUTOREGRESSIVE,
-    "normflows_circular_crqs": _SPLINE,
-    "normflows_crqs": _SPLINE,
-    "normflows_crqs_ctx": _SPLINE,
-    "normflows_maf": _AUTOREGRESSIVE,
     "normflows_planar_lrelu": "planar flows",
     "normflows_planar_tanh": "planar flows, without an inverse",
     "normflows_radial": "radial flows, without an inverse",
     "zuko_bernstein_bounded": _NO_LAYER,
-    "zuko_coupling_rqs": _SPLINE,
     "zuko_gaussianization": _NO_LAYER,
     "zuko_gf": _NO_LAYER,
-    "zuko_maf": _AUTOREGRESSIVE,
-    "zuko_maf_residual": _AUTOREGRESSIVE,
-    "zuko_ncsf": _SPLINE,
-    "zuko_nsf_ar": _AUTOREGRESSIVE,
-    "zuko_nsf_coupling": _SPLINE,
-    "zuko_rqs": _SPLINE,
     "zuko_signedpower": _NO_LAYER,
     "zuko_softclip": _NO_LAYER,
 }
 
 NAMES = sorted(path.stem.removeprefix("peer_") for path in FIXTURES.glob("peer_*.npz"))
+# Steep splines amplify rounding: what a peer's own float32 numbers differ by from its float64, where that is more than
+# 1e-5 of the largest number: of the inverse, of the gradients, and of the inverse's gradients.
+ROUNDING = {
+    "freia_rqs": (1e-5, 2e-5, 1e-5),
+    "nflows_ar_rqs": (1e-4, 1e-5, 1e-5),
+    "nflows_rqs_interval": (1e-3, 1e-5, 1e-3),
+    "nflows_rqs_linear": (1e-4, 2e-5, 1e-3),
+    "normflows_crqs": (1e-5, 2e-5, 2e-5),
+    "zuko_ncsf": (2e-5, 1e-5, 1e-5),
+    "zuko_rqs": (1e-4, 1e-5, 1e-3),
+}
+EXACT = (1e-5, 1e-5, 1e-5)
 INITIALISED = ["freia_actnorm_ddinit", "normflows_actnorm_ddinit"]  # the state after the first batch
+FORWARD_ONLY = ["freia_rqs_identity"]  # FrEIA does not find its way back: errors of 14 in float32
 every_file = pytest.mark.parametrize("name", [name for name in NAMES if name not in INITIALISED])
 
 
@@ -96,6 +87,9 @@ class Peer(NamedTuple):
         return ["out/y"] if "out/y" in self.data else sorted(k for k in self.data if k[4:] in ("y0", "y1", "z0", "z1"))
 
 
+_DATA = ("in/x", "in/cond", "in/gy", "in/gl")
+
+
 def read(name: str) -> Peer:
     with np.load(FIXTURES / f"peer_{name}.npz") as file:
         everything = {key: file[key] for key in file.files}
@@ -103,8 +97,8 @@ def read(name: str) -> Peer:
     config["file"] = name
     tensors = {key: torch.from_numpy(value) for key, value in everything.items()}
     state = {key.split("/", 1)[1]: v for key, v in tensors.items() if key.startswith(("state/", "buf/"))}
-    for key in ("A", "LU", "shift", "scale"):  # parameters that zuko's raw transforms take as inputs
-        state |= {key: tensors[f"in/{key}"]} if f"in/{key}" in tensors else {}
+    if "cls" not in config or not state:  # a raw function or transform, whose parameters are inputs
+        state |= {key[3:]: v for key, v in tensors.items() if key.startswith("in/") and key not in _DATA}
     return Peer(config, state, tensors)
 
 
@@ -137,16 +131,16 @@ def test_forward(name: str) -> None:
     agree(logdet, peer.data["out/logdet"])
 
 
-@every_file
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in (*INITIALISED, *FORWARD_ONLY)])
 def test_inverse(name: str) -> None:
     peer = read(name)
     (module, _), _ = peer.load()
     for grad in (True, False):  # without gradients a flow takes the in-place path
         with torch.set_grad_enabled(grad):
             x, logdet = module.inverse(*[peer.data[key] for key in peer.outputs()], **peer.conditions())
-            agree(x, peer.data["out/x_rec"])
+            agree(x, peer.data["out/x_rec"], ROUNDING.get(name, EXACT)[0])
             if "out/logdet_inv" in peer.data:
-                agree(logdet, peer.data["out/logdet_inv"])
+                agree(logdet, peer.data["out/logdet_inv"], ROUNDING.get(name, EXACT)[0])
             if "out/inv_of_x" in peer.data:
                 x, logdet = module.inverse(peer.data["in/x"], **peer.conditions())
                 agree(x, peer.data["out/inv_of_x"])
@@ -160,6 +154,14 @@ def test_forward_in_float64(name: str) -> None:
     y, logdet = module(peer.data["in/x"].double(), **peer.conditions(torch.float64))
     agree(y, peer.data["out/y64"], 1e-10)
     agree(logdet - of_rotations(module, state, peer.data["in/x"]), peer.data["out/logdet64"], 1e-10)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "out/x_rec64" in read(name).data])
+def test_inverse_in_float64(name: str) -> None:
+    peer = read(name)
+    (module, _), _ = peer.load(torch.float64)
+    x, _ = module.inverse(peer.data["out/y64"])
+    agree(x, peer.data["out/x_rec64"], 1e-10)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "grad/x" in read(name).data])
@@ -188,8 +190,20 @@ def check_gradients(
     logdet = logdet - of_rotations(module, state, x)
     loss = (y * peer.data["in/gy"]).sum() + (logdet * peer.data["in/gl"]).sum()
     grads = torch.autograd.grad(loss, [given[name] for name in published])
-    for key, grad in zip(published.values(), grads, strict=True):
-        agree(grad, peer.data[key])
+    tolerance = ROUNDING.get(peer.config["file"], EXACT)[2 if isinstance(module, Inverse) else 1]
+    for name, key, grad in zip(published, published.values(), grads, strict=True):
+        inside = ~at_an_edge(peer, x) if name == "x" else slice(None)
+        agree(grad[inside], peer.data[key][inside], tolerance)
+
+
+def at_an_edge(peer: Peer, x: Tensor) -> Tensor:
+    """Where x lies on the edge of the box of a raw spline: gradients of its log-det have two values there."""
+    options = peer.config.get("kwargs", peer.config)
+    edges = {name: float(options[name]) for name in ("tail_bound", "bound", "left", "right") if name in options}
+    found = torch.zeros_like(x, dtype=torch.bool)
+    for name, edge in edges.items():
+        found |= (x.abs() if "bound" in name else x) == edge
+    return found
 
 
 def test_actnorm_is_initialised_by_the_first_batch_as_in_freia() -> None:

@@ -54,6 +54,32 @@ def sequence(hidden: int, kernels: tuple[int, ...], slope: float = 0.0) -> Calla
     return make
 
 
+class PerElement(Bijection):
+    """An elementwise map with a parameter ``raw`` (*shape of x, P) for each element; log-dets for each element too."""
+
+    def __init__(self, transform: Any, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.transform = transform
+        self.register_buffer("raw", torch.zeros(*shape, transform.outputs))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """y and log-derivatives, of the shape of x."""
+        return self._each(x, inverse=False)
+
+    def inverse(self, y: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x and log-derivatives, of the shape of y."""
+        return self._each(y, inverse=True)
+
+    def _each(self, x: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        y, logs = self.transform(x.reshape(-1, 1), self.raw.flatten(0, -2), inverse=inverse)
+        return y.reshape(x.shape), logs.reshape(x.shape)
+
+
+def per_element(transform: Any, *raw: Tensor) -> Imported:
+    """The map of raw functions, which are given their parameters, in parts (*shape of x, ...)."""
+    return Imported(PerElement(transform, tuple(raw[0].shape[:-1])), {"raw": torch.cat(raw, -1)})
+
+
 def actnorm(log_scale: Tensor, shift: Tensor) -> State:
     """ActNorm that multiplies by exp(log_scale), then adds."""
     return {"scale": log_scale.flatten(), "shift": shift.flatten(), "initialized": torch.tensor(True)}

@@ -13,6 +13,8 @@ from flowkit.bijections import (
     Compose,
     Haar,
     Inverse,
+    RationalQuadraticCoupling,
+    RationalQuadraticSpline,
     Squeeze,
 )
 from flowkit.interop import freia
@@ -100,6 +102,32 @@ def _nice(config: Config, state: State) -> Imported:
     a = AdditiveCoupling(channels, net, condition=condition, split=channels - first, transform_first=True)
     b = AdditiveCoupling(channels, net, condition=condition, split=first)
     return Imported(Compose(a=a, b=b), renamed(state, F="a.net.", G="b.net."))
+
+
+def _splines(config: Config, state: State) -> Imported:
+    """Both sides, each by the network of its own number."""
+    channels, first, condition = _sizes(config)
+    args = config["args"]
+    options = _spline_options(args, below(state, "spline_base"))
+    net = _net(config)
+    a = RationalQuadraticCoupling(
+        channels, net, condition=condition, split=channels - first, transform_first=True, **options
+    )
+    b = RationalQuadraticCoupling(channels, net, condition=condition, split=first, **options)
+    return Imported(Compose(a=a, b=b), renamed(state, subnet1="a.net.", subnet2="b.net."))
+
+
+def _spline_options(args: Config, base: State) -> Config:
+    """FrEIA keeps its smallest bins in float32, and has no smallest slopes."""
+    if args.get("identity_tails"):
+        return {"bins": args["bins"], "preset": "freia_identity", "min_size": 1e-15, "min_slope": 1e-15}
+    least = float(base["min_bin_sizes"][0])
+    return {"bins": args["bins"], "preset": "freia", "min_size": least, "min_slope": 1e-15}
+
+
+def _elementwise_splines(config: Config, state: State) -> Imported:
+    layer = RationalQuadraticSpline(config["dims_in"][0][0], **_spline_options(config["args"], state))
+    return Imported(layer, {"raw": state["spline_parameters"].reshape(layer.raw.shape)})
 
 
 def _one_sided(config: Config, state: State) -> Imported:
@@ -209,6 +237,8 @@ _MODULES: dict[str, Callable[[Config, State], Imported]] = {
     "IRevNetDownsampling": _irevnet,
     "NICECouplingBlock": _nice,
     "OrthogonalTransform": _orthogonal,
+    "ElementwiseRationalQuadraticSpline": _elementwise_splines,
+    "RationalQuadraticSpline": _splines,
     "RNVPCouplingBlock": _rnvp,
     "ReversibleGraphNet": _chain_of_2020,
 }

@@ -9,7 +9,19 @@ from torch.nn import functional as F
 
 from flowkit import graph as g
 from flowkit import nets
-from flowkit.bijections import ActNorm, AdditiveCoupling, AffineCoupling, Bijection, Compose, LeakyReLU, Squeeze
+from flowkit.bijections import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    Bijection,
+    Compose,
+    LeakyReLU,
+    MaskedAutoregressive,
+    RationalQuadraticCoupling,
+    RationalQuadraticSpline,
+    Squeeze,
+)
+from flowkit.bijections.elementwise import RationalQuadratic
 from tests.parity.importers.common import (
     Imported,
     State,
@@ -18,9 +30,11 @@ from tests.parity.importers.common import (
     householder,
     lu,
     orthogonal,
+    per_element,
     permutation,
     under,
 )
+from tests.parity.importers.masked import nflows_made, nflows_made_state
 
 Config = dict[str, Any]
 Factory = Callable[[int, int], nn.Module]
@@ -65,8 +79,17 @@ residual = nets.register("nflows_residual", Residual)
 
 
 def load(config: Config, state: State) -> Imported:
-    """The module of one nflows transform."""
+    """The module of one nflows transform or raw function."""
+    if "function" in config:
+        return _function(config["function"], config["kwargs"], state)
     return _MODULES[config["cls"]](config["args"], state)
+
+
+def _function(name: str, args: Config, state: State) -> Imported:
+    raw = [state[key] for key in RAW if key in state]
+    box = None if "tails" in args else (0.0, 1.0, 0.0, 1.0)
+    options: Config = {"bins": raw[0].shape[-1], "bound": args.get("tail_bound"), "box": box}
+    return per_element(RationalQuadratic(tails="identity" if box is None else "interval", **options), *raw)
 
 
 def permuted_lu(state: State, order: Tensor | None = None) -> Imported:
@@ -157,6 +180,45 @@ def _mask(state: State) -> Tensor:
     )
 
 
+def spline_coupling(args: Config, state: State) -> Imported:
+    """The same with splines, and splines of the identity features behind it if there are any."""
+    hidden = args.get("hidden_features", args.get("hidden_channels"))
+    context = args.get("context_features", args.get("context_channels", 0))
+    kernel = 3 if "hidden_channels" in args else 0
+    net = residual(hidden=hidden, context=context, blocks=args["num_blocks"], kernel=kernel)
+    layers, found = spline_layers(args, state, net, bound=args["tail_bound"])
+    raw = below(state, "unconditional_transform")
+    if raw:
+        split, order = (
+            len(state["identity_features"]),
+            len(state["identity_features"]) + len(state["transform_features"]),
+        )
+        spline = {"bins": args["num_bins"], "bound": args["tail_bound"]}
+        layers["alone"] = RationalQuadraticSpline(order, count=split, **spline)
+        found["alone.raw"] = torch.cat([raw[name] for name in RAW], 1)
+    return sorted_and_back(layers, found, state)
+
+
+def spline_layers(args: Config, state: State, net: Factory, **spline: Any) -> tuple[dict[str, Bijection], State]:
+    """The coupling itself, of features in the order (identity, transformed)."""
+    split, moved = len(state["identity_features"]), len(state["transform_features"])
+    hidden = args.get("hidden_features", args.get("hidden_channels"))
+    context = args.get("context_features", args.get("context_channels", 0))
+    spline |= {"bins": args["num_bins"], "gain": hidden**-0.5}
+    coupling = RationalQuadraticCoupling(split + moved, net, condition=context, split=split, **spline)
+    return {"coupling": coupling}, under("coupling.net", _net(below(state, "transform_net")))
+
+
+def sorted_and_back(layers: dict[str, Bijection], found: State, state: State) -> Imported:
+    """Layers of features in the order (identity, transformed) between permutations."""
+    order = torch.cat([state["identity_features"], state["transform_features"]])
+    (sort, sorted_), (back, unsorted) = permutation(order), permutation(order.argsort())
+    found = found | under("sort", sorted_) | under("back", unsorted)
+    return Imported(Compose(sort=sort, **layers, back=back), found)
+
+
+RAW = ["unnormalized_widths", "unnormalized_heights", "unnormalized_derivatives"]
+
 _SIGMOID: dict[str, Any] = {"clamp": "sigmoid", "bound": 1e-3, "layout": "shift_scale"}
 
 
@@ -168,6 +230,29 @@ def _net(state: State) -> State:
         parts = [names.get(part, part) for part in key.split(".") if part not in ("linear_layers", "conv_layers")]
         found[".".join(parts)] = value
     return found
+
+
+def _maf(args: Config, state: State) -> Imported:
+    net, context = nflows_made(args, "nflows"), args.get("context_features", 0)
+    layer = MaskedAutoregressive(args["features"], net, condition=context, clamp="softplus", bound=1e-3)
+    return Imported(layer, under("net", nflows_made_state(below(state, "autoregressive_net"))))
+
+
+def _ar_rqs(args: Config, state: State) -> Imported:
+    return autoregressive_spline(args, below(state, "autoregressive_net"), "nflows")
+
+
+def autoregressive_spline(args: Config, state: State, library: str) -> Imported:
+    """Splines with parameters of a MADE; nothing is divided by the root of its width."""
+    layer = MaskedAutoregressive(
+        args["features"],
+        nflows_made(args, library),
+        transform="rational_quadratic",
+        condition=args.get("context_features", 0),
+        bins=args["num_bins"],
+        bound=float(args["tail_bound"]),
+    )
+    return Imported(layer, under("net", nflows_made_state(state)))
 
 
 def _multiscale(args: Config, state: State) -> Imported:
@@ -194,8 +279,11 @@ _MODULES: dict[str, Callable[[Config, State], Imported]] = {
     "HouseholderSequence": _householder,
     "LULinear": _lu,
     "LeakyReLU": _leaky_relu,
+    "MaskedAffineAutoregressiveTransform": _maf,
+    "MaskedPiecewiseRationalQuadraticAutoregressiveTransform": _ar_rqs,
     "MultiscaleCompositeTransform": _multiscale,
     "OneByOneConvolution": _lu,
+    "PiecewiseRationalQuadraticCouplingTransform": spline_coupling,
     "QRLinear": _qr,
     "RandomPermutation": _permutation,
     "SVDLinear": _svd,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from flowkit import graph as g
 from flowkit.bijections import (
@@ -15,6 +16,8 @@ from flowkit.bijections import (
     CheckerboardUnsqueeze,
     Compose,
     Inverse,
+    MaskedAutoregressive,
+    RationalQuadraticSpline,
     Squeeze,
     Swap,
 )
@@ -30,6 +33,7 @@ from tests.parity.importers.common import (
     sequence,
     under,
 )
+from tests.parity.importers.masked import nflows_made, nflows_made_state
 
 Config = dict[str, Any]
 
@@ -154,11 +158,92 @@ def _glow_step(value: Any, hidden: int, name: str, state: State) -> tuple[Any, S
     return value, found | under(f"{name}_coupling.net.main", coupling)
 
 
+def _spline_args(args: Config) -> Config:
+    """As nflows calls them."""
+    names = {"num_hidden_channels": "hidden_features", "num_context_channels": "context_features"}
+    return {names.get(k, k): v for k, v in args.items()} | {"features": args["num_input_channels"]}
+
+
+def _spline_coupling(args: Config, state: State) -> Imported:
+    return nflows.spline_coupling(_spline_args(args), below(state, "prqct"))
+
+
+class Periodic(nflows.Residual):
+    """A residual network that sees angles by their sine and cosine."""
+
+    def __init__(self, in_channels: int, out_channels: int, angles: int, **options: Any) -> None:
+        super().__init__(in_channels, out_channels, **options)
+        self.weights = nn.Parameter(torch.ones(angles, 2))
+        self.register_buffer("scale", torch.ones(angles))
+        self.register_buffer("ind", torch.zeros(angles, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels) -> (B, out_channels)."""
+        angle = self.scale * x[:, self.ind]
+        seen = self.weights[:, 0] * torch.sin(angle) + self.weights[:, 1] * torch.cos(angle)
+        return super().forward(x.index_copy(1, self.ind, seen))
+
+
+def _circular_coupling(args: Config, state: State) -> Imported:
+    """Circular and other channels; there are parameters of bins + 1 slopes for each, not all of them read."""
+    state, bins = below(state, "prqct"), args["num_bins"]
+    tails = ["circular" if i in args["ind_circ"] else "identity" for i in range(args["num_input_channels"])]
+    moved, alone = (state[f"{which}_features"].tolist() for which in ("transform", "identity"))
+    final, unconditional = "transform_net.final_layer", "unconditional_transform"
+    raw = torch.cat([state[f"{unconditional}.{name}"] for name in nflows.RAW], 1)
+    bounds = state[f"{unconditional}.tail_bound"].tolist()
+    state = {k: v for k, v in state.items() if not k.startswith(unconditional)} | {
+        f"{final}.{w}": _read(state[f"{final}.{w}"], [tails[c] for c in moved], bins) for w in ("weight", "bias")
+    }
+    names = ("weights", "scale", "ind")
+    angles = {f"transform_net.{name}": state[f"transform_net.preprocessing.{name}"] for name in names}
+    state = {k: v for k, v in state.items() if "preprocessing" not in k} | angles
+
+    def net(in_channels: int, out_channels: int) -> nn.Module:
+        options = {"hidden": args["num_hidden_channels"], "blocks": args["num_blocks"]}
+        return Periodic(in_channels, out_channels, len(angles["transform_net.ind"]), **options)
+
+    def of(values: list[Any], channels: list[int]) -> tuple[Any, ...]:
+        return tuple(values[c] for c in channels)
+
+    layers, found = nflows.spline_layers(
+        _spline_args(args), state, net, tails=of(tails, moved), bound=tuple(state["tail_bound"].tolist())
+    )
+    spline = {"bins": bins, "tails": of(tails, alone), "bound": tuple(bounds)}
+    layers["alone"] = RationalQuadraticSpline(len(tails), count=len(alone), **spline)
+    found["alone.raw"] = _read(raw.flatten(), list(of(tails, alone)), bins).unflatten(0, (len(alone), -1))
+    return nflows.sorted_and_back(layers, found, state)
+
+
+def _read(rows: Tensor, tails: list[str], bins: int) -> Tensor:
+    """Of 3 bins + 1 rows for each channel: 3 bins, those that are read first."""
+    width, places = 3 * bins + 1, list(range(3 * bins))
+    order = {"circular": places, "identity": [p for p in places if p != 2 * bins] + [2 * bins]}
+    return rows[torch.tensor([c * width + i for c, tail in enumerate(tails) for i in order[tail]])]
+
+
+def _autoregressive_spline(args: Config, state: State) -> Imported:
+    state = below(state, "mprqat.autoregressive_net")
+    return nflows.autoregressive_spline(_spline_args(args), state, "normflows")
+
+
+def _maf(args: Config, state: State) -> Imported:
+    """One pass from latent to data: an inverse autoregressive flow."""
+    net, context = nflows_made(args, "normflows"), args.get("context_features", 0)
+    layer = MaskedAutoregressive(args["features"], net, condition=context, clamp="sigmoid", bound=1e-3)
+    found = under("bijection.net", nflows_made_state(below(state, "autoregressive_net")))
+    return Imported(Inverse(layer), found)
+
+
 _MODULES: dict[str, Callable[[Config, State], Imported]] = {
     "ActNorm": _actnorm,
     "GlowBlock": _glow_block,
     "Invertible1x1Conv": _linear,
     "InvertibleAffine": _vector_linear,
+    "AutoregressiveRationalQuadraticSpline": _autoregressive_spline,
+    "CircularCoupledRationalQuadraticSpline": _circular_coupling,
+    "CoupledRationalQuadraticSpline": _spline_coupling,
+    "MaskedAffineAutoregressive": _maf,
     "LULinearPermute": _lu_permute,
     "MaskedAffineFlow": _masked_affine,
     "MultiscaleFlow": _glow,
