@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks import table
-from benchmarks.parts import calls, elementwise, emerging, flows, launches, reversible, roundtrip, spline
+from benchmarks.parts import calls, elementwise, emerging, flows, launches, net2net, reversible, roundtrip, spline
 from benchmarks.parts.rows import Row, Settings
 from flowkit.bench.report import machine
 
@@ -29,6 +29,7 @@ PARTS: Mapping[str, Callable[[Settings], Iterator[Row]]] = {
     "tabular": flows.vectors,
     "glow": flows.images,
     "emerging": emerging.rows,
+    "net2net": net2net.rows,
     "launches": launches.rows,
     "calls": calls.rows,
     "reversible": reversible.rows,

@@ -215,9 +215,10 @@ struct MaskedConvSolve {
   Shape shape;
   DType dtype;
   View x, y;
-  Array weight;  // (channels, channels, *kernel), dense, in the dtype of x
-  int64_t size[3], kernel[3], dilation[3], skew[3];
+  Array weight;                                      // (channels, channels, *kernel), dense, in the dtype of x
+  int64_t size[3], kernel[3], dilation[3], skew[3];  // skew[2] is 0 or 1
   bool reverse, transposed;
+  Array scratch;  // CUDA only: `masked_conv_scratch_size(*this)` elements of the type of log-determinants
 };
 
 #define FLOWKIT_ENTRY_POINTS(...)                                 \
@@ -254,6 +255,7 @@ constexpr int64_t max_linear_channels = 128;
 void linear(const Linear&, Stream);
 constexpr int64_t most_made_layers = 24;
 int64_t made_scratch_size(const Made&);
+int64_t masked_conv_scratch_size(const MaskedConvSolve&);
 }  // namespace cuda
 
 }  // namespace flowkit

@@ -60,7 +60,9 @@ def to_onnx(
     """Writes one direction as an ONNX file, in evaluation mode, for batches of any size.
 
     The inputs of the file are called "x" and, if there is one, "condition"; the outputs "y" and "logdet". With
-    ``inverse``, x is what ``bijection.inverse`` takes. Needs the packages onnx and onnxscript.
+    ``inverse``, x is what ``bijection.inverse`` takes. Needs the packages onnx and onnxscript. ONNX has no solve that
+    depends on the data: the inverse of a :class:`flowkit.bijections.AutoregressiveConv`, and so of an ``EmergingConv``,
+    and both directions of a ``PeriodicConv`` cannot be written.
 
     Arguments:
         bijection: a :class:`flowkit.Bijection`, or a built graph that is one.

@@ -12,7 +12,16 @@ from torch import Tensor
 
 import flowkit
 from flowkit import _native, nets
-from flowkit.bijections import ActNorm, AffineCoupling, Bijection, Compose, Inverse, InvertibleLinear, Shuffle
+from flowkit.bijections import (
+    ActNorm,
+    AffineCoupling,
+    Bijection,
+    Compose,
+    Inverse,
+    InvertibleLinear,
+    Shuffle,
+    WoodburyTransform,
+)
 from tests.test_reversible import glow_graph
 
 
@@ -99,13 +108,18 @@ def test_onnx(name: str, inverse: bool, tmp_path: Path) -> None:
         torch.testing.assert_close(tuple(map(torch.tensor, results)), module(x, c), atol=1e-4, rtol=1e-4)
 
 
-def test_onnx_without_a_condition(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inverse", [False, True])
+def test_onnx_without_a_condition(inverse: bool, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
-    flow, x = Compose(AffineCoupling(4, nets.mlp(hidden=4, depth=0))), torch.randn(2, 4)
-    flowkit.to_onnx(flow, x, None, tmp_path / "flow.onnx")
+    mix = WoodburyTransform((2, 2, 3), channel_rank=1, space_rank=2)
+    flow = Compose(mix, AffineCoupling(2, nets.convnet(hidden=4, depth=0)))
+    x = torch.randn(2, 2, 2, 3)
+    flowkit.to_onnx(flow, x, None, tmp_path / "flow.onnx", inverse=inverse)
     session = runtime.InferenceSession(tmp_path / "flow.onnx", providers=["CPUExecutionProvider"])
     assert [value.name for value in session.get_inputs()] == ["x"]
-    torch.testing.assert_close(torch.tensor(session.run(["y"], {"x": x.numpy()})[0]), flow(x)[0], atol=1e-4, rtol=1e-4)
+    results = session.run(["y", "logdet"], {"x": x.numpy()})
+    expected = (flow.inverse if inverse else flow)(x)
+    torch.testing.assert_close(tuple(map(torch.tensor, results)), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_an_actnorm_without_a_batch_is_refused() -> None:

@@ -79,7 +79,7 @@ def vector_flow(size: Vectors) -> g.Graph:
     def step(x: g.Value) -> g.Value:
         x = g.actnorm(x)
         if size.bins:
-            x = g.rational_quadratic_coupling(x, net=net, bins=size.bins, bound=BOUND)
+            x = g.rational_quadratic_coupling(x, net=net, bins=size.bins, bound=BOUND, gain=size.hidden**-0.5)
         else:
             x = g.affine_coupling(x, net=net)
         return g.shuffle(x)

@@ -60,6 +60,13 @@ void solve_into(const Tensor& x, const Tensor& weight, const std::vector<int64_t
     a.dilation[3 - rank + d] = dilation[d];
   }
   set_skew(a);
+#ifdef FLOWKIT_CUDA_KERNELS
+  Optional scratch;
+  if (on_cuda(x)) {
+    scratch = empty_vector(x, cuda::masked_conv_scratch_size(a), accumulator(x));
+    a.scratch = array(scratch);
+  }
+#endif
   FLOWKIT_RUN(masked_conv_solve, x, a);
   target.finish();
 }

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flowkit.bijections.base import Bijection, batch_logdet
+from flowkit.ops._layout import own_precision
 
 
 class WoodburyTransform(Bijection):
@@ -54,7 +55,7 @@ class WoodburyTransform(Bijection):
         """Along every dimension its own factor, in any order: what acts on rows and on columns commutes."""
         given = x.shape
         x = x if self.separate else x.flatten(2)
-        with torch.autocast(x.device.type, enabled=False):
+        with own_precision(x):
             for dim, factor in enumerate((self.channel, *self.space), 1):
                 x = factor(x.movedim(dim, -1), inverse).movedim(-1, dim)
         return x.reshape(given)
@@ -86,6 +87,9 @@ class WoodburyTransform(Bijection):
 class LowRank(nn.Module):
     """Rows (..., size) times I + U V, with ``u`` (size, rank) and ``v`` (rank, size)."""
 
+    u: Tensor
+    v: Tensor
+
     def __init__(self, size: int, rank: int) -> None:
         super().__init__()
         self.size = size
@@ -94,8 +98,12 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor, inverse: bool) -> Tensor:
         """x (I + U V), or x (I + U V)^-1 = x - x U (I + V U)^-1 V."""
-        v = torch.linalg.solve_ex(self._small(), -self.v.double()).result if inverse else self.v
+        v = self.inverse_v() if inverse else self.v
         return x + (x @ self.u.to(x.dtype)) @ v.to(x.dtype)
+
+    def inverse_v(self) -> Tensor:
+        """What takes the place of V in the inverse, in float64."""
+        return torch.linalg.solve_ex(self._small(), -self.v.double()).result
 
     def logdet(self) -> Tensor:
         """log|det(I + U V)| = log|det(I + V U)|, in float64."""
@@ -105,5 +113,31 @@ class LowRank(nn.Module):
         product = self.v.double() @ self.u.double()
         return product + torch.eye(len(product), dtype=product.dtype, device=product.device)
 
+    def as_constant(self) -> "LowRank":
+        """The same with what depends on the parameters alone computed now, for :func:`flowkit.export_mode`."""
+        return ConstantLowRank(self)
+
     def extra_repr(self) -> str:
         return f"{self.size}, rank={self.u.shape[1]}"
+
+
+class ConstantLowRank(LowRank):
+    """The matrices and the log-det that another one has at the moment, as buffers."""
+
+    _inverse_v: Tensor
+    _log: Tensor
+
+    @torch.no_grad()
+    def __init__(self, factor: LowRank) -> None:
+        nn.Module.__init__(self)
+        self.size = factor.size
+        self.register_buffer("u", factor.u.detach())
+        self.register_buffer("v", factor.v.detach())
+        self.register_buffer("_inverse_v", factor.inverse_v())
+        self.register_buffer("_log", factor.logdet())
+
+    def inverse_v(self) -> Tensor:
+        return self._inverse_v
+
+    def logdet(self) -> Tensor:
+        return self._log

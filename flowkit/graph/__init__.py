@@ -13,10 +13,24 @@
 >>> graph = translator(8, cond=5, depth=2, hidden=16)
 >>> graph == g.Graph.from_yaml(graph.to_yaml())         # print(graph) is a table, graph.draw("flow.svg") a picture
 True
->>> net = graph.build().eval()                          # an nn.Module, and here a flowkit.bijections.Bijection
+>>> net = graph.build()                                 # an nn.Module, and here a flowkit.bijections.Bijection
 >>> v, c = torch.randn(4, 8), torch.randn(4, 5)
+>>> _ = net(x=v, condition=c)                           # in training, the first batch initialises the actnorms
+>>> net = net.eval()
 >>> z, logdet = net(x=v, condition=c)
 >>> torch.allclose(net.inverse(z=z, condition=c)[0], v, atol=1e-5)
+True
+
+A graph can be rewritten into one that computes the same in fewer passes over memory: across the steps of a repeat, a
+coupling, its permutation and the actnorm behind it become one kernel, pairs of networks one network, and for inference
+linear maps one stored matrix with its inverse:
+
+>>> fast = net.optimize(inference=True)                 # a module of the same weights; for training: training=True
+>>> torch.allclose(fast(x=v, condition=c)[0], z, atol=1e-5)
+True
+>>> found = graph.optimize(training=True)               # or on the graph: found.graph, found.build(state)
+>>> state = found.restore(found.convert(net.state_dict()))     # and the weights go there and back
+>>> all(torch.equal(state[key], value) for key, value in net.state_dict().items())
 True
 
 Kinds: ``g.<kind>(values..., options...)`` for every kind in ``g.KINDS``; a user's own by ``@g.register("name")``.

@@ -142,7 +142,8 @@ class Graph:
         """A graph of the same function that passes over memory less often, and how weights go there and back.
 
         Both: repeats and calls are written out; permutations merge and become part of the coupling before them; a
-        coupling, its permutation and the actnorm behind it become one ``affine_step`` (or ``additive_step``).
+        coupling, its permutation and the actnorm behind it become one ``affine_step`` (or ``additive_step``); a scale
+        and a shift network of one shape run as one of double width.
         ``training``: an actnorm beside a linear map becomes a factor of its matrix, composed at every call; no
         parameter changes, and an actnorm that waits for its first batch still does. ``inference``: linear maps, with
         the actnorms and permutations beside them, become one stored matrix and its stored inverse.

@@ -66,10 +66,11 @@ class BuiltGraph(CheckedLoading):
         return (*inputs, batch_logdet(inputs[0], 0.0) if logdet is None else logdet)
 
     def optimize(self, *, training: bool = False, inference: bool = False) -> BuiltGraph:
-        """A module of :meth:`Graph.optimize`'s graph with the weights of this one, of which it shares what it can.
+        """A module of :meth:`Graph.optimize`'s graph with the weights of this one.
 
-        Training one therefore trains the other, inference apart: there, what is folded is a copy, and the module comes
-        in evaluation mode.
+        It shares the tensors that stay as they are; what is stacked or folded is a copy, so after training the weights
+        come back by ``graph.optimize(training=True).restore(fast.state_dict())``. For inference it comes in evaluation
+        mode.
 
         Raises:
             ValueError: unless exactly one of the two is asked for; for inference, an actnorm that is not initialised.

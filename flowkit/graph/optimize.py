@@ -19,11 +19,13 @@ Pass = Callable[[Graph], Rewrite]
 
 TRAINING: tuple[Pass, ...] = (
     unrolled, passes.merge_permutations, passes.compose_linear, passes.absorb_permutations, passes.fuse_steps,
+    passes.pack_pairs,
 )  # fmt: skip
 """Passes that leave every parameter as it is."""
 
 INFERENCE: tuple[Pass, ...] = (
     unrolled, passes.fold_linear, passes.merge_permutations, passes.absorb_permutations, passes.fuse_steps,
+    passes.pack_pairs,
 )  # fmt: skip
 """Passes for a graph whose parameters have their final values."""
 

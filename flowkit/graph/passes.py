@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flowkit import nets
 from flowkit.bijections import AdditiveCoupling
 from flowkit.bijections.coupling import _Coupling
 from flowkit.bijections.step import _Step
@@ -16,6 +17,7 @@ from flowkit.graph.data import Graph, Node
 from flowkit.graph.plain import Options, Shape
 from flowkit.graph.registry import KINDS
 from flowkit.graph.rewrite import ComposePermutations, Move, Rename, Rewrite, Source, State, fused
+from flowkit.nets import Recipe
 
 PERMUTATIONS = ("permutation", "shuffle", "swap", "flip")
 LINEAR = ("invertible_linear", "invertible_conv1x1")
@@ -152,6 +154,61 @@ def fold_linear(graph: Graph) -> Rewrite:
 
 def _alone(graph: Graph, node: Node) -> Node:
     return replace(node, kind="fixed_linear", options=Options())
+
+
+def pack_pairs(graph: Graph) -> Rewrite:
+    """The scale and the shift network of a coupling, two MLPs of one shape, run as one network of double width."""
+    nodes, moves = [], []
+    for node in graph.nodes:
+        packed = _packed(node.options.get("net"))
+        if packed is None or node.body is not None:
+            nodes.append(node)
+            continue
+        options = {name: value for name, value in node.options.items() if name != "layout"}
+        nodes.append(replace(node, options=Options({**options, "net": packed})))
+        parts = KINDS[node.kind].build(node.options, *_shapes(graph, node)).get_submodule("scale_net.main")
+        layers = tuple(i for i, part in enumerate(parts.children()) if isinstance(part, nn.Linear))
+        moves.append(StackPair(node.name, layers))
+    return Rewrite(replace(graph, nodes=tuple(nodes)), tuple(moves))
+
+
+def _shapes(graph: Graph, node: Node) -> tuple[tuple[Shape, ...], Shape | None]:
+    reads = tuple(graph.shapes[source] for source in node.reads)
+    return reads, None if node.condition is None else graph.shapes[node.condition]
+
+
+def _packed(net: Any) -> Recipe | None:
+    """The recipe of one network for a pair of them, None if they do not fit together."""
+    if not isinstance(net, tuple) or len(net) != 2 or any(one.kind != "mlp" for one in net):
+        return None
+    scale, shift = ({k: v for k, v in one.options.items() if k != "tanh_last"} for one in net)
+    if scale != shift or "norm" in scale:
+        return None
+    ends = ("scale_tanh", "shift_tanh")
+    tanh = {name: one.options.get("tanh_last", False) for name, one in zip(ends, net, strict=True)}
+    return nets.make("paired_mlp", **scale, **tanh)
+
+
+@dataclass(frozen=True)
+class StackPair:
+    """The layers of ``scale_net`` and ``shift_net`` of the coupling ``name`` stacked, and apart again."""
+
+    name: str
+    layers: tuple[int, ...]
+
+    def _keys(self) -> Iterator[tuple[str, tuple[str, str]]]:
+        for i, layer in enumerate(self.layers):
+            for stacked, entry in (("weights", "weight"), ("biases", "bias")):
+                apart = (f"{self.name}.{net}.main.{layer}.{entry}" for net in ("scale_net", "shift_net"))
+                yield f"{self.name}.net.{stacked}.{i}", (next(apart), next(apart))
+
+    def convert(self, state: State) -> None:
+        for key, (scale, shift) in self._keys():
+            state[key] = torch.stack([state.pop(scale), state.pop(shift)])
+
+    def restore(self, state: State) -> None:
+        for key, (scale, shift) in self._keys():
+            state[scale], state[shift] = state.pop(key)
 
 
 @dataclass(frozen=True)

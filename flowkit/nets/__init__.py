@@ -3,11 +3,13 @@
 from flowkit.nets.convnet import ConvNet
 from flowkit.nets.made import MADE
 from flowkit.nets.mlp import MLP, ResidualMLP
+from flowkit.nets.pair import PairedMLP
 from flowkit.nets.parts import ACTIVATIONS
 from flowkit.nets.recipe import KINDS, Recipe, make, register
 
 mlp = register("mlp", MLP)
 residual_mlp = register("residual_mlp", ResidualMLP)
+paired_mlp = register("paired_mlp", PairedMLP)
 convnet = register("convnet", ConvNet)
 made = register("made", MADE)
 
@@ -17,12 +19,14 @@ __all__ = [
     "MADE",
     "MLP",
     "ConvNet",
+    "PairedMLP",
     "Recipe",
     "ResidualMLP",
     "convnet",
     "made",
     "make",
     "mlp",
+    "paired_mlp",
     "register",
     "residual_mlp",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowkit.nets.mlp import _PerPixel
+from flowkit.nets.mlp import PerPixel
 from flowkit.nets.parts import activation as make_activation
 from flowkit.ops.made import RESIDUALS, MaskedNetwork, check_order
 
@@ -27,7 +27,7 @@ class MaskedLinear(nn.Linear):
         return F.linear(x, self.weight * self.mask, self.bias)
 
 
-class MADE(_PerPixel):
+class MADE(PerPixel):
     """Masked autoencoder (MADE, arXiv 1502.03509): a network for :class:`flowkit.bijections.MaskedAutoregressive`.
 
     Every channel has a rank, its place in the order; every hidden unit has a degree m and sees the channels of ranks

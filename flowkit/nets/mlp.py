@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from flowkit.nets.parts import hidden_block, last_layers
 
 
-class _PerPixel(nn.Module):
+class PerPixel(nn.Module):
     """Runs ``main``, which maps (N, C), over the channels of (B, C, *spatial)."""
 
     main: Any
@@ -21,7 +21,7 @@ class _PerPixel(nn.Module):
         return self.main(pixels.flatten(0, -2)).unflatten(0, pixels.shape[:-1]).movedim(-1, 1)
 
 
-class MLP(_PerPixel):
+class MLP(PerPixel):
     """Linear, activation, then ``depth`` times (linear, activation), then linear.
 
     Arguments:
@@ -65,7 +65,7 @@ class ResidualBlock(nn.Module):
         return x + self.branch(x)
 
 
-class ResidualMLP(_PerPixel):
+class ResidualMLP(PerPixel):
     """Linear, then ``depth`` residual blocks of two hidden layers, then linear.
 
     Arguments: as :class:`MLP`, with one ``hidden`` width and ``depth`` blocks.

@@ -1,6 +1,7 @@
-"""Memory layouts that the native kernels take, and the accumulator type of log-determinants."""
+"""Memory layouts that the native kernels take, the accumulator type of log-determinants, and shelter from autocast."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -9,6 +10,11 @@ from torch import Tensor
 def logdet_dtype(dtype: torch.dtype) -> torch.dtype:
     """float64 for float64 inputs, float32 for everything narrower."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def own_precision(x: Tensor) -> AbstractContextManager[object]:
+    """A context in which autocast does not reach operators on ``x``; the meta device knows none and needs none."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def pixels(x: Tensor) -> int:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional
+
+from flowkit.ops._layout import own_precision
 
 _CONV = (functional.conv1d, functional.conv2d, functional.conv3d)
 
@@ -25,7 +26,7 @@ def convolution(x: Tensor, weight: Tensor, *, dilation: int | Sequence[int] = 1,
     if circular:
         x = functional.pad(x, [width for width in reversed(padding) for _ in range(2)], mode="circular")
         padding = [0] * len(padding)
-    with torch.autocast(x.device.type, enabled=False):
+    with own_precision(x):
         return _CONV[x.dim() - 3](x, weight.to(x.dtype), padding=padding, dilation=spread)
 
 

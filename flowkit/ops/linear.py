@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor
 
+from flowkit.ops._layout import own_precision
 from flowkit.ops._operator import Operator, check_channels, check_x
 from flowkit.ops.workspace import Workspace
 
 
 def reference(x: Tensor, weight: Tensor) -> tuple[Tensor]:
     """The map in plain torch."""
-    with torch.autocast(x.device.type, enabled=False):
+    with own_precision(x):
         if x.dim() == 2:
             return (torch.nn.functional.linear(x, weight),)
         return ((weight @ x.flatten(2)).reshape(x.shape),)
@@ -18,7 +19,7 @@ def reference(x: Tensor, weight: Tensor) -> tuple[Tensor]:
 def backward_reference(grad_y: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and weight; differentiable, so it is also the double backward."""
     (grad_x,) = reference(grad_y, weight.mT)
-    with torch.autocast(x.device.type, enabled=False):
+    with own_precision(x):
         if x.dim() == 2:
             return grad_x, grad_y.mT @ x
         return grad_x, torch.einsum("bis,bjs->ij", grad_y.flatten(2), x.flatten(2))

@@ -147,7 +147,7 @@ SINGULAR = torch.tensor([[1.0, 2.0], [2.0, 4.0]])
         (lambda: AffineCoupling(2, MLP, mask=torch.tensor([0, 1]), split=1), r"split: expected none beside a mask"),
         (
             lambda: AffineCoupling(2, MLP, mask=torch.tensor([0, 1]), permutation="swap"),
-            r"permutation: expected None, 'flip' or a tensor beside a mask, got 'swap'",
+            r"permutation: expected None, 'flip', 'shuffle' or a tensor beside a mask",
         ),
         (lambda: AffineCoupling(4, MLP, layout="rows"), r"AffineCoupling: layout: expected one of"),
         (lambda: AffineCoupling(4, MLP, split=4), r"AffineCoupling: split: expected an integer from 1 to 3, got 4"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, cast
 
@@ -9,9 +10,10 @@ import torch
 
 from flowkit import bijections, nets
 from flowkit.ops import rational_quadratic as splines
+from flowkit.ops._operator import OPERATORS
 from flowkit.ops.affine import affine_options
 from flowkit.ops.made import ACTIVATIONS, RESIDUALS
-from tests.cuda_on_cpu.comparison import Case, Namespace, all_close, backward, forward
+from tests.cuda_on_cpu.comparison import Case, Namespace, all_close, backward, close, forward
 
 
 def made_inverse(ops: Namespace, case: Case, condition: int, options: dict[str, Any], order: list[int]) -> None:
@@ -43,3 +45,23 @@ def rational_quadratic(ops: Namespace, case: Case, bins: int, preset: str, tails
     """Rational-quadratic splines."""
     options = splines.options(bins, preset, tails, None, None, None, 1.0)
     parametric(ops, "rational_quadratic_coupling", case, splines.parameter_count(*options), options)
+
+
+def masked_conv(ops: Namespace, case: Case, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> None:
+    """The solve with an autoregressive convolution, in place too, and its gradients."""
+    torch.manual_seed(case.seed)
+    operator = OPERATORS["masked_conv_solve"]
+    x, grad, channels = case.tensor(), case.tensor(), case.channels
+    weight = torch.randn(channels, channels, *kernel, dtype=torch.float64)
+    weight *= 0.3 / math.sqrt(max(weight[:1].numel(), 1))
+    centre = weight.reshape(channels, channels, -1)[:, :, math.prod(kernel) // 2]
+    centre.diagonal().copy_(torch.rand(channels) + 0.7)
+    weight = weight.to(case.dtype)
+    (truth,) = operator.reference(x.double(), weight.double(), dilation, case.inverse)
+    close(case, ops.masked_conv_solve(x, weight, dilation, case.inverse), truth)
+    for out in (torch.full_like(x, math.nan), x.clone()):
+        ops.masked_conv_solve_out(out if out.isfinite().all() else x, weight, dilation, case.inverse, out)
+        close(case, out, truth)
+    y = truth.to(case.dtype)
+    truths = operator.backward_reference(grad.double(), y.double(), weight.double(), dilation, case.inverse)
+    all_close(case, ops.masked_conv_solve_backward(grad, y, weight, dilation, case.inverse), truths, reduced=(1,))

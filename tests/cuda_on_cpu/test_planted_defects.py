@@ -23,6 +23,7 @@ DEFECTS = {
     "actnorm": ("cuda/norm.cuh", "    __syncthreads();\n", ""),
     "linear": ("cuda/linear.cu", "row < channels && column < channels", "row < channels && column <= channels"),
     "parametric": ("cuda/parametric.cuh", "      stage(count);\n      __syncthreads();\n", "      stage(count);\n"),
+    "masked_conv": ("cuda/masked_conv.cu", "    const int all = fronts.pixels(front);", "    const int all = 1;"),
 }
 IMAGES = Case(torch.float32, 2, 6, (3, 3), 3, 3)
 # What then goes red: a detector of the emulation, or the comparison of values.
@@ -39,6 +40,10 @@ SYMPTOMS: dict[str, tuple[Callable[[Namespace], None], str]] = {
     "linear": (
         partial(comparison.linear, case=IMAGES),
         r"kernel \(linear_kernel.*\): block .* access to global memory at index 36 .* extent 36",
+    ),
+    "masked_conv": (
+        partial(comparison_flows.masked_conv, case=IMAGES, kernel=(1, 3), dilation=(1, 1)),
+        r"Tensor-likes are not close",
     ),
     "parametric": (
         partial(comparison_flows.rational_quadratic, case=IMAGES, bins=3, preset="nflows"),

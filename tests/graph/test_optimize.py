@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,7 +79,7 @@ def step_flow() -> g.Graph:
     pair = (g.nets.mlp(hidden=8, depth=1, tanh_last=True), g.nets.mlp(hidden=8, depth=1))
 
     def step(x: g.Value, c: g.Value) -> g.Value:
-        x = g.affine_coupling(g.actnorm(x), condition=c, net=pair, permutation="swap")
+        x = g.affine_coupling(g.actnorm(x), condition=c, net=pair, permutation="swap", name="pair")
         x = g.affine_coupling(g.actnorm(x, log_scale=False), net=g.nets.mlp(hidden=8), split=2)
         x = g.additive_coupling(g.actnorm(g.shuffle(g.flip(x))), net=g.nets.mlp(hidden=8), transform_first=True)
         return g.actnorm(g.invertible_linear(g.actnorm(x), parameterization="lu", bias=True))
@@ -92,6 +93,7 @@ PASSES: dict[str, tuple[Callable[[g.Graph], Rewrite], dict[str, int]]] = {
     "absorb_permutations": (passes.absorb_permutations, {"shuffle": 1, "flip": 0}),
     "fuse_steps": (passes.fuse_steps, {"affine_step": 2, "additive_step": 2, "actnorm": 6}),
     "compose_linear": (passes.compose_linear, {"normalized_linear": 2, "actnorm": 8}),
+    "pack_pairs": (passes.pack_pairs, {"affine_coupling": 4}),
     "fold_linear": (passes.fold_linear, {"fixed_linear": 2, "actnorm": 5, "swap": 0, "shuffle": 2}),
 }
 
@@ -186,13 +188,41 @@ def test_gradients_come_back_under_their_names() -> None:
         (z.square().sum() - logdet.sum()).backward()
         gradients.append({key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None})
     restored = graph.optimize(training=True).restore({**fast.state_dict(), **gradients[0]})
-    assert len(gradients[0]) == len(gradients[1]) == len(list(net.parameters()))
+    assert [len(found) for found in gradients] == [len([*model.parameters()]) for model in (fast, net)]
     for key, gradient in gradients[1].items():
         torch.testing.assert_close(restored[key], gradient, rtol=1e-9, atol=1e-9)
 
 
+def test_pairs_that_do_not_fit_together_stay_two_networks() -> None:
+    x = g.input("x", (4, 3))
+    small, large, normed = (g.nets.mlp(hidden=n, depth=1, **o) for n, o in ((8, {}), (9, {}), (8, {"norm": "weight"})))
+    for pair in ((small, large), (small, normed), (small, g.nets.convnet(hidden=8, dims=1))):
+        graph = g.graph(z=g.affine_coupling(x, net=pair))
+        assert graph.optimize(inference=True).graph == graph
+    net = initialised(g.graph(z=g.affine_coupling(x, net=(small, small), layout="shift_scale", name="one")))
+    fast = net.optimize(training=True)
+    assert {"one.net.weights.1", "one.net.biases.2"} <= set(fast.state_dict())
+    assert fast.graph.parameters == net.graph.parameters
+    assert_same(net, fast, 1e-12)
+
+
+def unpaired() -> g.Graph:
+    """A flow whose optimised form has the very tensors of the original."""
+    graph = step_flow()
+    (repeat, *rest) = graph.nodes
+    assert repeat.body is not None
+    single = replace(
+        repeat.body,
+        nodes=tuple(
+            replace(n, options=g.Options({**n.options, "net": n.options["net"][0]})) if "pair" in n.name else n
+            for n in repeat.body.nodes
+        ),
+    )
+    return replace(graph, nodes=(replace(repeat, body=single), *rest))
+
+
 def test_weights_that_stay_are_shared() -> None:
-    net = initialised(step_flow())
+    net = initialised(unpaired())
     shared = {p.data_ptr() for p in net.parameters()}
     assert {p.data_ptr() for p in net.optimize(training=True).parameters()} == shared
     assert {p.data_ptr() for p in net.optimize(inference=True).parameters()} < shared
