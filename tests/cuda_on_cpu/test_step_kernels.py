@@ -55,7 +55,7 @@ def test_results_do_not_depend_on_the_order_of_threads_and_blocks(
     wide = case.accumulator()
     x, params, grad_logdet = case.tensor(), case.tensor(2 * case.count), torch.randn(case.batch, dtype=wide)
     norm = torch.randn(2, case.channels, dtype=wide)
-    tensors, options = (params, None, *norm, case.permutation()), (case.begin, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, True)
+    tensors, options = (params, None, *norm, case.permutation()), (case.begin, 0, 1, 1.0, 1.0, 0.0, 1.0, 0, 1.0, True)
 
     def everything() -> list[torch.Tensor]:
         return [
