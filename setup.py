@@ -28,7 +28,16 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
 TORCH_ABI = "0x020a000000000000"  # the LibTorch Stable ABI of torch 2.10
-CPU_FILES = ("coupling", "actnorm", "leaky_relu", "permute", "made", "rational_quadratic", "masked_conv")
+CPU_FILES = (
+    "coupling",
+    "actnorm",
+    "leaky_relu",
+    "permute",
+    "made",
+    "rational_quadratic",
+    "mixture_logistic",
+    "masked_conv",
+)
 X86_ISA = {
     "avx2": "-mavx2 -mfma -mf16c",
     "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512",

@@ -18,6 +18,9 @@
 #define FLOWKIT_RATIONAL_QUADRATIC                                                                      \
   "Tensor x, Tensor params, Tensor? permutation, int begin, int bins, int map, int tails, float left, " \
   "float right, float bottom, float top, float min_size, float min_slope, float gain, float beta, bool inverse"
+#define FLOWKIT_MIXTURE_LOGISTIC                                                                                \
+  "Tensor x, Tensor params, Tensor? permutation, int begin, int components, float bound, float min_log_scale, " \
+  "bool inverse"
 #define FLOWKIT_BACKWARD "Tensor grad_y, Tensor grad_logdet, "
 #define FLOWKIT_STEP                                                                                           \
   "Tensor norm_scale, Tensor norm_shift, Tensor? permutation, int begin, int layout, int clamp, float bound, " \
@@ -71,6 +74,9 @@ STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
   m.def(
       "masked_conv_solve_backward(Tensor grad_y, Tensor y, Tensor weight, int[] dilation, bool reverse) -> (Tensor, "
       "Tensor)");
+  m.def("mixture_logistic_coupling(" FLOWKIT_MIXTURE_LOGISTIC ") -> (Tensor, Tensor)");
+  m.def("mixture_logistic_coupling_out(" FLOWKIT_MIXTURE_LOGISTIC ", " FLOWKIT_OUT);
+  m.def("mixture_logistic_coupling_backward(" FLOWKIT_BACKWARD FLOWKIT_MIXTURE_LOGISTIC ") -> (Tensor, Tensor)");
 }
 
 namespace {
@@ -92,6 +98,7 @@ void implement(torch::stable::detail::StableLibrary& m) {
   FLOWKIT_IMPL_FAMILY(rational_quadratic_coupling);
   FLOWKIT_IMPL_FAMILY(masked_conv_solve);
   FLOWKIT_IMPL(made_affine_inverse);
+  FLOWKIT_IMPL_FAMILY(mixture_logistic_coupling);
 }
 
 }  // namespace

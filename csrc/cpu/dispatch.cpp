@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "../launch.h"
+#include "../launch_mixture.h"
 #define FLOWKIT_ISA generic
 #include "simd.h"
 
@@ -21,6 +21,7 @@
   void permute(const Permute&);                       \
   void made_affine_inverse(const MadeAffine&);        \
   FLOWKIT_PARAMETRIC_ENTRY_POINTS()                   \
+  FLOWKIT_MIXTURE_ENTRY_POINTS()                      \
   void masked_conv_solve(const MaskedConvSolve&);     \
   }
 
@@ -97,5 +98,9 @@ void rational_quadratic_backward(const ParametricBackward<RationalQuadraticOptio
   FLOWKIT_CALL(rational_quadratic_backward, a)
 }
 void masked_conv_solve(const MaskedConvSolve& a) { FLOWKIT_CALL(masked_conv_solve, a) }
+void mixture_logistic(const ParametricForward<MixtureLogisticOptions>& a) { FLOWKIT_CALL(mixture_logistic, a) }
+void mixture_logistic_backward(const ParametricBackward<MixtureLogisticOptions>& a) {
+  FLOWKIT_CALL(mixture_logistic_backward, a)
+}
 
 }  // namespace flowkit::cpu

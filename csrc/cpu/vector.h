@@ -87,12 +87,21 @@ FLOWKIT_HD Vec<S> select(Mask<S> mask, Vec<S> a, Vec<S> b) {
 }
 
 template <class S>
+FLOWKIT_HD bool any(Mask<S> mask) {
+  bool found = false;
+  for (int i = 0; i < lanes<S>; ++i) found |= mask.raw[i] != 0;
+  return found;
+}
+
+template <class S>
 FLOWKIT_HD Vec<S> sqrt(Vec<S> v) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(S) == 4)
-    return {reinterpret_cast<typename Vec<S>::Raw>(_mm512_sqrt_ps(reinterpret_cast<__m512>(v.raw)))};
+    return {
+        reinterpret_cast<typename Vec<S>::Raw>(_mm512_maskz_sqrt_ps(__mmask16(-1), reinterpret_cast<__m512>(v.raw)))};
   else
-    return {reinterpret_cast<typename Vec<S>::Raw>(_mm512_sqrt_pd(reinterpret_cast<__m512d>(v.raw)))};
+    return {
+        reinterpret_cast<typename Vec<S>::Raw>(_mm512_maskz_sqrt_pd(__mmask8(-1), reinterpret_cast<__m512d>(v.raw)))};
 #elif defined(__AVX2__)
   if constexpr (sizeof(S) == 4)
     return {reinterpret_cast<typename Vec<S>::Raw>(_mm256_sqrt_ps(reinterpret_cast<__m256>(v.raw)))};

@@ -56,7 +56,7 @@ struct SplineKnots {
 
   // Bins along x or y: bin i has the size floor + scale * weight(i).
   struct Axis {
-    T start, end, highest, floor, scale, sum;
+    T start, end, extent, highest, floor, scale, sum;
     int first;  // index of its first raw parameter
     S offset;
   };
@@ -80,8 +80,8 @@ struct SplineKnots {
 
   template <class Params>
   FLOWKIT_HD Box measure(const Params& p) const {
-    Box box{{T(left), T(right), T(0), T(0), T(1), T(1), 0, width_offset},
-            {T(bottom), T(top), T(0), T(0), T(1), T(1), bins, height_offset}};
+    Box box{{T(left), T(right), T(right - left), T(0), T(0), T(1), T(1), 0, width_offset},
+            {T(bottom), T(top), T(top - bottom), T(0), T(0), T(1), T(1), bins, height_offset}};
     if (map == KnotMap::free) {
       box.x.start += position(p(2 * bins + 1));
       box.y.start += position(p(2 * bins));
@@ -90,10 +90,12 @@ struct SplineKnots {
       return box;
     }
     if (map == KnotMap::square) {
-      const T half = T(S(0.5) * (right - left)) * softplus(raw_slope(p(2 * bins)) + T(slope_offset));
+      T half = softplus(raw_slope(p(2 * bins)) + T(slope_offset));
+      half = T(S(0.5) * (right - left)) * select(half < T(S(1e-6)), T(S(1e-6)), half);
       const T middle = T(S(0.5) * (right + left));
       box.x.start = box.y.start = middle - half;
       box.x.end = box.y.end = middle + half;
+      box.x.extent = box.y.extent = half + half;
     }
     normalise(p, box.x);
     normalise(p, box.y);
@@ -103,7 +105,7 @@ struct SplineKnots {
   FLOWKIT_HD Place place(T x, const Axis& axis) const {
     Place at{x, T(0), T(0), x<axis.start, x> axis.end};
     if (tails == Tails::circular) {
-      const T period = axis.end - axis.start, far = abs((x - axis.start) / period);
+      const T period = axis.extent, far = abs((x - axis.start) / period);
       const auto near = far < T(1048576);
       at.turns = floor(select(near, (x - axis.start) / period, T(0)));
       at.inside = x - at.turns * period;
@@ -120,7 +122,7 @@ struct SplineKnots {
 
   // The result from that inside the box; `shift` is what identity tails add.
   FLOWKIT_HD T leave(const Place& at, T from, T to, T excess, const Axis& axis, S shift) const {
-    if (tails == Tails::circular) to += at.turns * (axis.end - axis.start);
+    if (tails == Tails::circular) to += at.turns * axis.extent;
     if (tails == Tails::identity || tails == Tails::circular) return select(at.outside, from + T(shift), to);
     return to + excess;
   }
@@ -128,7 +130,7 @@ struct SplineKnots {
   template <class Params>
   FLOWKIT_HD T edge_slope(const Place& at, const Params& p, const Box& box) const {
     if (tails == Tails::interval) return slope_of(select(at.above, knot(p, bins), knot(p, 0)));
-    if (tails == Tails::affine) return (box.y.end - box.y.start) / (box.x.end - box.x.start);
+    if (tails == Tails::affine) return box.y.extent / box.x.extent;
     return T(1);
   }
 
@@ -189,7 +191,7 @@ struct SplineKnots {
     d.d1 = select(at.outside, zero, d.d1);
     if (tails == Tails::affine) {
       const T of_box = select(at.outside, of_edge, select(first, d.d0, zero) + select(last, d.d1, zero));
-      y_all = of_box / (box.x.end - box.x.start);
+      y_all = of_box / box.x.extent;
       x_all = -y_all * edge;
     }
     const T slope0 = d.d0 * slope_derivative(b.raw0, b.d0), slope1 = d.d1 * slope_derivative(b.raw1, b.d1);
@@ -212,9 +214,9 @@ struct SplineKnots {
       g(2 * bins + 1, d.x0);
     }
     if (map == KnotMap::square) {
-      const T extent = box.x.end - box.x.start;
-      const T of_extent = (d.x0 * (b.x0 - box.x.start) + d.w * b.w + d.y0 * (b.y0 - box.y.start) + d.h * b.h) / extent -
-                          T(S(0.5)) * (d.x0 + d.y0);
+      const T of_extent =
+          (d.x0 * (b.x0 - box.x.start) + d.w * b.w + d.y0 * (b.y0 - box.y.start) + d.h * b.h) / box.x.extent -
+          T(S(0.5)) * (d.x0 + d.y0);
       g(2 * bins, of_extent * T(right - left) * sigmoid(raw_slope(p(2 * bins)) + T(slope_offset)));
     }
   }
@@ -254,19 +256,21 @@ struct SplineKnots {
       sum += weight;
     }
     axis.sum = sum;
-    axis.floor = T(min_size) * (axis.end - axis.start);
-    axis.scale = T(S(1) - S(bins) * min_size) * (axis.end - axis.start) / sum;
+    axis.floor = T(min_size) * axis.extent;
+    axis.scale = T(S(1) - S(bins) * min_size) * axis.extent / sum;
   }
 
   // Sizes stand for themselves.
   template <class Params>
   FLOWKIT_HD void add_up(const Params& p, Axis& axis) const {
     axis.end = axis.start;
+    axis.extent = T(0);
     axis.floor = T(min_size);
     for (int i = 0; i < bins; ++i) {
       const T weight = softplus(raw_slope(p(axis.first + i)) + T(axis.offset));
       if constexpr (Params::remembers) p.remember(axis.first + i, weight);
       axis.end += axis.floor + axis.scale * weight;
+      axis.extent += axis.floor + axis.scale * weight;
     }
   }
 

@@ -94,5 +94,15 @@ void masked_conv_solve_out(const Tensor& x, const Tensor& weight, std::vector<in
 Tensor masked_conv_solve(const Tensor& x, const Tensor& weight, std::vector<int64_t> dilation, bool reverse);
 std::tuple<Tensor, Tensor> masked_conv_solve_backward(const Tensor& grad_y, const Tensor& y, const Tensor& weight,
                                                       std::vector<int64_t> dilation, bool reverse);
+void mixture_logistic_coupling_out(const Tensor& x, const Tensor& params, Optional permutation, int64_t begin,
+                                   int64_t components, double bound, double min_log_scale, bool inverse,
+                                   const Tensor& out, const Tensor& logdet);
+std::tuple<Tensor, Tensor> mixture_logistic_coupling(const Tensor& x, const Tensor& params, Optional permutation,
+                                                     int64_t begin, int64_t components, double bound,
+                                                     double min_log_scale, bool inverse);
+std::tuple<Tensor, Tensor> mixture_logistic_coupling_backward(const Tensor& grad_y, const Tensor& grad_logdet,
+                                                              const Tensor& x, const Tensor& params,
+                                                              Optional permutation, int64_t begin, int64_t components,
+                                                              double bound, double min_log_scale, bool inverse);
 
 }  // namespace flowkit

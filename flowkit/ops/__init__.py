@@ -8,6 +8,7 @@ from flowkit.ops.leaky_relu import leaky_relu, leaky_relu_inverse
 from flowkit.ops.linear import channel_linear
 from flowkit.ops.made import MaskedNetwork, has_made_inverse, made_affine_inverse
 from flowkit.ops.masked_conv import autoregressive_mask, masked_conv_solve
+from flowkit.ops.mixture_logistic import mixture_logistic_coupling, mixture_logistic_coupling_inverse
 from flowkit.ops.permute import permute_channels
 from flowkit.ops.rational_quadratic import rational_quadratic_coupling, rational_quadratic_coupling_inverse
 from flowkit.ops.reversal import Reversal
@@ -36,6 +37,8 @@ __all__ = [
     "leaky_relu_inverse",
     "made_affine_inverse",
     "masked_conv_solve",
+    "mixture_logistic_coupling",
+    "mixture_logistic_coupling_inverse",
     "permute_channels",
     "rational_quadratic_coupling",
     "rational_quadratic_coupling_inverse",

@@ -105,7 +105,7 @@ def knots(
     else:
         x, y = (from_zero(_shares(raw, kind, gain, min_size)) for raw in (raw_w, raw_h))
         if kind == "square":
-            half = (0.5 * (right - left)) * F.softplus(_raw_slope(rest[:, :, :1]) + UNIT_SOFTPLUS)
+            half = 0.5 * (right - left) * F.softplus(_raw_slope(rest[:, :, :1]) + UNIT_SOFTPLUS).clamp(min=1e-6)
             middle = 0.5 * (right + left)
             x, y = middle + half * (2 * x - 1), middle + half * (2 * y - 1)
             rest = rest[:, :, 1:]

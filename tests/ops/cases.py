@@ -120,6 +120,10 @@ def make_case(
     if name == "channel_linear":
         weight = torch.linalg.qr(torch.randn(channels, channels, generator=g, dtype=torch.float64))[0]
         return Case(OPERATORS[name], (x, weight.to(dtype)))
+    if name == "mixture_logistic_coupling":
+        components = 1 + 2 * layout
+        params = 0.5 * randn(batch, moved * (3 * components + 2), *space)
+        return Case(OPERATORS[name], (x, params, maybe, begin, components, 1.5 * (clamp % 2), -7.0, inverse))
     if name == "rational_quadratic_coupling":
         chosen = rational_quadratic.options(*SPLINES[(clamp + 4 * layout) % len(SPLINES)])
         params = 0.5 * randn(batch, moved * rational_quadratic.parameter_count(*chosen), *space)
