@@ -110,7 +110,7 @@ class AffineStep(_Step, AffineCoupling):
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, **options: Any
     ) -> tuple[Tensor, Tensor]:
         call = ops.affine_step_inverse if inverse else ops.affine_step
-        return call(x, *params, **self._options(), **options)
+        return call(x, *params, **self._options() | options)
 
 
 class AdditiveStep(_Step, AdditiveCoupling):

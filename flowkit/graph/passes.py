@@ -23,6 +23,7 @@ PERMUTATIONS = ("permutation", "shuffle", "swap", "flip")
 LINEAR = ("invertible_linear", "invertible_conv1x1")
 _OF_ACTNORM = {"unbiased", "initialize_by"}  # options that layers with an actnorm inside do not have
 STEPS = {"affine_coupling": "affine_step", "additive_coupling": "additive_step"}
+NORM_OPTIONS = {"log_scale", "eps"}  # those of an actnorm that the fused kinds know
 FOLDED = ("actnorm", *LINEAR, "normalized_linear", *PERMUTATIONS)
 
 
@@ -130,7 +131,7 @@ def fold_linear(graph: Graph) -> Rewrite:
     start = [
         _alone(graph, node) if node.kind in LINEAR or node.kind == "normalized_linear" else node for node in graph.nodes
     ]
-    runs = {node.name: (before,) for node, before in zip(start, graph.nodes, strict=True)}
+    runs: dict[str, tuple[Node, ...]] = {node.name: (before,) for node, before in zip(start, graph.nodes, strict=True)}
 
     def pair(_: Graph, first: Node, second: Node) -> tuple[Node, Iterable[Move]] | None:
         kinds = (first.kind, second.kind)

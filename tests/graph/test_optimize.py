@@ -137,6 +137,8 @@ def test_values_read_twice_are_left_alone() -> None:
     graph = g.graph(z=g.flip(b), early=g.linear(a, 2))
     assert kinds(graph.optimize(training=True).graph) == ["affine_coupling", "actnorm", "flip", "linear"]
     assert kinds(g.graph(z=b, a=a).optimize(training=True).graph) == ["affine_coupling", "actnorm"]
+    for norm in (g.actnorm(a, unbiased=False), g.actnorm(g.invertible_linear(a), unbiased=False)):
+        assert kinds(g.graph(z=norm).optimize(training=True).graph)[-1] == "actnorm"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
