@@ -52,6 +52,7 @@ struct MixtureLogistic {
     }
     x = clamp(x, low, high);
     T width = high - low;
+    auto active = T(0) < T(1);  // an element that has converged rests, or rounding would drive it out of its bracket
     for (int step = 0; step < steps; ++step) {
       const Sums s = sums(x, p, w);
       const T error = s.logit() - target;
@@ -62,10 +63,10 @@ struct MixtureLogistic {
       const auto slow = step % 2 == 1 ? high - low > T(S(0.5)) * width : T(1) < T(0);
       if (step % 2 == 1) width = high - low;
       const T next = select((newton < low) | (newton > high) | slow, low + T(S(0.5)) * (high - low), newton);
-      const auto open =
-          (abs(error) > T(S(4) * epsilon()) * (T(1) + abs(target))) & (abs(next - x) > T(epsilon()) * abs(x));
-      x = next;
-      if (!any(open)) break;
+      active = active & (abs(error) > T(S(4) * epsilon()) * (T(1) + abs(target))) &
+               (abs(newton - x) > T(epsilon()) * abs(x));
+      x = select(active, next, x);
+      if (!any(active)) break;
     }
     logdet -= log(sums(x, p, w).slope()) + a;
     return x;

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from flowkit import ops
-from flowkit.ops import additive, affine, linear, permute, rational_quadratic
+from flowkit.ops import additive, affine, linear, mixture_logistic, permute, rational_quadratic
 from flowkit.ops._layout import logdet_dtype
 from flowkit.ops.actnorm import reference as actnorm_reference
 from flowkit.ops.leaky_relu import reference as leaky_relu_reference
 
 SLOPE = 0.9
 BINS = 8
+COMPONENTS = 8
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,27 @@ def rational_quadratic_coupling() -> Operator:
     )
 
 
+def mixture_logistic_coupling() -> Operator:
+    """Flow++'s coupling on the second half of the channels."""
+
+    def call(function: Callable[..., Any], x: Tensor, params: Tensor, out: ops.Workspace | None = None) -> Any:
+        return function(x, params, begin=x.size(1) // 2, components=COMPONENTS, out=out)
+
+    def reference(x: Tensor, params: Tensor, *, inverse: bool) -> Any:
+        return mixture_logistic.reference(x, params, None, x.size(1) // 2, COMPONENTS, 0.0, -7.0, inverse)
+
+    return Operator(
+        "mixture_logistic_coupling",
+        operands=lambda x: (random(x, (x.size(1) - x.size(1) // 2) * (3 * COMPONENTS + 2)),),
+        forward=partial(call, ops.mixture_logistic_coupling),
+        inverse=partial(call, ops.mixture_logistic_coupling_inverse),
+        reference=reference,
+        in_place_share=0.5,
+        backward_reads=1.5,
+        light=False,
+    )
+
+
 def affine_step() -> Operator:
     """Affine coupling on the second half of the channels and the actnorm that follows, in one pass."""
     options = affine.clamp_options("tanh", None, 1.0, None, 1.0)
@@ -209,5 +231,6 @@ OPERATORS = (
         reference=lambda x, inverse: leaky_relu_reference(x, SLOPE, inverse),
     ),
     RATIONAL_QUADRATIC,
+    mixture_logistic_coupling(),
     affine_step(),
 )

@@ -25,6 +25,15 @@ def test_rational_quadratic_coupling(emulated: Namespace, preset: str, tails: st
     comparison_flows.rational_quadratic(emulated, case, bins, preset, tails)
 
 
+@pytest.mark.parametrize("components", [1, 5])
+@settings(max_examples=15)
+@given(case=cases(most_pixels=100))
+def test_mixture_logistic_coupling(emulated: Namespace, components: int, case: Case) -> None:
+    comparison_flows.parametric(
+        emulated, "mixture_logistic_coupling", case, 3 * components + 2, (components, 1.5, -7.0)
+    )
+
+
 # Several chunks a sample; samples that share a block; untouched channels among slots; more elements than slots.
 LARGE = [
     Case(torch.float32, 2, 6, (28, 28), 3, 3),
