@@ -143,7 +143,8 @@ class RationalQuadratic(Elementwise):
         call, width = self.operators[inverse], self.outputs
         runs = self._runs(params.shape[1] // width)
         total: Tensor | None = None
-        for i, (first, last, options) in enumerate(runs):
+        walk = list(enumerate(runs))
+        for i, (first, last, options) in reversed(walk) if isinstance(out, ops.Reversal) else walk:
             own = params[:, first * width : last * width]
             used = ops.rational_quadratic.parameters(self.bins, self.preset, options["tails"])
             if used < width:
