@@ -24,7 +24,7 @@ from flowkit.bijections.linear import InvertibleConv1x1, InvertibleLinear
 from flowkit.bijections.multiscale import Merge, MultiScale, Split
 from flowkit.bijections.permutation import Flip, Permutation, Shuffle, Swap
 from flowkit.bijections.reshape import CheckerboardSqueeze, CheckerboardUnsqueeze, Haar, Squeeze, Unsqueeze
-from flowkit.bijections.splines import RationalQuadraticCoupling, RationalQuadraticSpline
+from flowkit.bijections.splines import MixtureLogisticCoupling, RationalQuadraticCoupling, RationalQuadraticSpline
 from flowkit.bijections.step import AdditiveStep, AffineStep
 from flowkit.bijections.woodbury import WoodburyTransform
 
@@ -50,6 +50,7 @@ __all__ = [
     "LeakyReLU",
     "MaskedAutoregressive",
     "Merge",
+    "MixtureLogisticCoupling",
     "MultiScale",
     "NormalizedLinear",
     "PeriodicConv",

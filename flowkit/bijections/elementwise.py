@@ -157,7 +157,29 @@ class RationalQuadratic(Elementwise):
         return x, total
 
 
-TRANSFORMS: dict[str, Any] = {"affine": Affine, "rational_quadratic": RationalQuadratic}
+@dataclass(frozen=True)
+class MixtureLogistic(Elementwise):
+    """Mixture-of-logistics maps; the options of :func:`flowkit.ops.mixture_logistic_coupling`."""
+
+    components: int = 8
+    bound: float = 0.0
+    min_log_scale: float = -7.0
+
+    operators = (ops.mixture_logistic_coupling, ops.mixture_logistic_coupling_inverse)
+
+    def __post_init__(self) -> None:
+        ops.mixture_logistic.options(**self.options)
+
+    @property
+    def outputs(self) -> int:
+        return ops.mixture_logistic.parameter_count(self.components)
+
+
+TRANSFORMS: dict[str, Any] = {
+    "affine": Affine,
+    "rational_quadratic": RationalQuadratic,
+    "mixture_logistic": MixtureLogistic,
+}
 
 
 def make_transform(kind: str, given: Mapping[str, Any]) -> Any:

@@ -90,6 +90,42 @@ class RationalQuadraticCoupling(_ElementwiseCoupling):
         super().__init__("rational_quadratic", options, channels, net, permutation=permutation, mask=mask, **where)
 
 
+class MixtureLogisticCoupling(_ElementwiseCoupling):
+    """Coupling of Flow++ (arXiv 1902.00275, eq. 5): ``logit(F(x)) exp(a) + b``, F a mixture's distribution function.
+
+    Arguments:
+        channels, net, condition, split, transform_first, permutation, mask (of channels): as in
+            :class:`flowkit.bijections.AffineCoupling`; the net gives 3K + 2 outputs for the first transformed channel
+            (a, b, then K logits, means and log-scales), then as many for the next, ...
+        components: K.
+        bound: the log-scale a is ``bound * tanh(a)``; 0 leaves it as it is.
+        min_log_scale: smallest log-scale of a component.
+
+    A net with zero_last starts as the identity.
+
+    Raises:
+        ValueError: as :class:`flowkit.bijections.AffineCoupling`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        net: Factory,
+        *,
+        condition: int = 0,
+        split: int | None = None,
+        transform_first: bool = False,
+        components: int = 8,
+        bound: float = 0.0,
+        min_log_scale: float = -7.0,
+        permutation: str | Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
+        options = {"components": components, "bound": bound, "min_log_scale": min_log_scale}
+        where: dict[str, Any] = {"condition": condition, "split": split, "transform_first": transform_first}
+        super().__init__("mixture_logistic", options, channels, net, permutation=permutation, mask=mask, **where)
+
+
 class RationalQuadraticSpline(Bijection):
     """Rational-quadratic splines with learned parameters for each channel, the same for all samples and pixels.
 

@@ -16,6 +16,7 @@ for _name, _bijection in {
     "actnorm": bijections.ActNorm,
     "affine_coupling": bijections.AffineCoupling,
     "additive_coupling": bijections.AdditiveCoupling,
+    "mixture_logistic_coupling": bijections.MixtureLogisticCoupling,
     "rational_quadratic_coupling": bijections.RationalQuadraticCoupling,
     "rational_quadratic_spline": bijections.RationalQuadraticSpline,
     "masked_autoregressive": bijections.MaskedAutoregressive,

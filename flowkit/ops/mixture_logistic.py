@@ -72,7 +72,8 @@ _coupling = ParametricCoupling("mixture_logistic_coupling", parameter_count, _fo
 reference, backward_reference = _coupling.reference, _coupling.backward_reference
 
 
-def _options(components: int, bound: float, min_log_scale: float) -> tuple[int, float, float]:
+def options(components: int, bound: float, min_log_scale: float) -> tuple[int, float, float]:
+    """The options in the order of the native schema; ValueError for one out of its range."""
     name = "mixture_logistic_coupling"
     if not 1 <= components <= 1024:
         raise ValueError(f"{name}: components must be in 1 .. 1024, got {components}")
@@ -117,8 +118,7 @@ def mixture_logistic_coupling(
     Raises:
         ValueError: a shape, dtype, device or option that does not fit.
     """
-    options = _options(components, bound, min_log_scale)
-    return _coupling.call(x, params, permutation, begin, options, out, False)
+    return _coupling.call(x, params, permutation, begin, options(components, bound, min_log_scale), out, False)
 
 
 def mixture_logistic_coupling_inverse(
@@ -133,5 +133,4 @@ def mixture_logistic_coupling_inverse(
     out: Workspace | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Inverse of :func:`mixture_logistic_coupling`, with the same arguments: x and log|det dx/dy|."""
-    options = _options(components, bound, min_log_scale)
-    return _coupling.call(y, params, permutation, begin, options, out, True)
+    return _coupling.call(y, params, permutation, begin, options(components, bound, min_log_scale), out, True)
