@@ -64,10 +64,10 @@ struct ClampFn {
   // the last bit and may vanish: there, without a bound, l = v + log(factor) and dl/dv = far_slope.
   FLOWKIT_HD Scale<T> of_scale(T v, T positive, T far_slope, T derivative) const {
     const T s = factor * positive + bound;
-    const bool far = bound == T(0) && v < Constants<T>::sigmoid_is_exp;
+    const bool far = (bound == T(0)) & (v < Constants<T>::sigmoid_is_exp);  // & keeps loops free of branches
     const T sign = divide != T(0) ? T(-1) : T(1);
-    const T l = far ? v + log(factor) : log(s);
-    const T slope = far ? far_slope : factor * derivative / s;
+    const T log_s = log(s), far_log = v + log(factor), quotient = factor * derivative / s;
+    const T l = far ? far_log : log_s, slope = far ? far_slope : quotient;
     return {sign * l, sign * gain * slope, inverse != (divide != T(0)) ? T(1) / s : s};
   }
 };
