@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.parts import models, peers, peers_images
 from benchmarks.parts.models import Images, Model, Vectors
 from benchmarks.parts.rows import Row, Settings, Target, cost, faster, row
-from flowkit.graph import KINDS, Graph
+from flowkit.graph import Graph
 
 ALONE = "its conditioners alone"
 TRAINING, SAMPLING = "training step", "sampling"
@@ -65,9 +65,6 @@ def vectors(settings: Settings) -> Iterator[Row]:
         if settings.quick:
             size = replace(size, features=4, blocks=2, hidden=8, batch=16)
         kind = f"RQS {bins} bins" if bins else "affine"
-        if bins and "rational_quadratic_coupling" not in KINDS:
-            yield row(f"tabular flow, {kind}", "", None, note="not there: flowkit has no spline layer yet")
-            continue
         text = f"{size.batch}x{size.features}, {size.blocks} blocks, MLP {size.hidden}x2"
         targets = {TRAINING: {ALONE: cost(training)}, SAMPLING: {ALONE: cost(sampling)}}
         flow = Comparison(f"tabular flow, {kind}", text, models.vector_flow(size), peers.vector_flows(size), targets)

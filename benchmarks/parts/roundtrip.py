@@ -27,6 +27,7 @@ def block(index: int) -> bij.Bijection:
         lambda: bij.AffineCoupling(FEATURES, net, clamp="atan", bound=1.0, transform_first=True),
         lambda: bij.AffineCoupling(FEATURES, net, clamp="sigmoid", bound=0.1, permutation="swap"),
         lambda: bij.AdditiveCoupling(FEATURES, net, permutation="flip"),
+        lambda: bij.RationalQuadraticCoupling(FEATURES, net, permutation=order),
     )
     others = (
         lambda: bij.ActNorm(FEATURES),

@@ -19,7 +19,7 @@ from flowkit.bijections import EmergingConv
 from flowkit.graph import Graph
 
 QUICK = Settings(torch.device("cpu"), quick=True)
-TINY_VECTORS = [Vectors(features=6, blocks=2, hidden=8, batch=16, bins=bins) for bins in (0,)]
+TINY_VECTORS = [Vectors(features=6, blocks=2, hidden=8, batch=16, bins=bins) for bins in (0, 4)]
 TINY_IMAGES = Images(side=8, levels=2, steps=1, hidden=4, batch=2)
 
 
