@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 import flowkit
-from flowkit.bijections import Bijection
+from flowkit import nets
+from flowkit.bijections import AffineCoupling, Bijection
 from flowkit.bijections.elementwise import RationalQuadratic
 from tests.bijections.cases import CASES, Case
 from tests.bijections.test_contract import every_layer, inputs, randomised
@@ -90,3 +91,13 @@ def test_a_flow_trains_under_autocast(dtype: torch.dtype) -> None:
     assert loss.dtype == torch.float32
     loss.backward()
     assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in flow.parameters())
+
+
+def test_volume_preserving_log_scales_sum_to_zero_under_autocast() -> None:
+    layer = AffineCoupling(64, nets.mlp(hidden=32), volume_preserving="channels", clamp="atan")
+    x = torch.randn(3, 64, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = layer(x)
+    jacobian = torch.stack([torch.autograd.grad(y[0, i], x, retain_graph=True)[0][0] for i in range(32, 64)])
+    diagonal = jacobian[:, 32:].diagonal()
+    assert diagonal.log().sum().abs() < 1e-5

@@ -7,15 +7,19 @@ namespace flowkit::cpu::FLOWKIT_ISA {
 namespace {
 
 // Channels [first, first + count) of a view with channels inside, numbered as before the permutation; `index` tells
-// where each lies, null: in its place. They move to and from dense blocks of up to `group` pixels, through a table of
-// offsets where a row is too short for a loop of its own.
+// where each lies, null: in its place. They move to and from dense blocks of up to `group` pixels, in loops over
+// channels that lie side by side (after a swap of the two parts they still do), else through a table of offsets.
 template <class T>
 class Pixels {
   using C = Compute<T>;
 
  public:
   Pixels(const View& v, const int64_t* index, int64_t first, int64_t count, int64_t group)
-      : v_(v), index_(index), first_(first), count_(count), loop_(!index && v.channel == 1 && count >= 32) {
+      : v_(v),
+        index_(index),
+        first_(first),
+        start_(index && count > 0 ? index[first] : first),
+        loop_(v.channel == 1 && count >= 32 && is_run(index, first, count)) {
     const int64_t reach = (group - 1) * v.pixel + (first + count) * v.channel;
     if (group == 0 || loop_ || count > block || (index && v.channel != 1) || reach >= INT32_MAX || !v.data) return;
     offsets_.resize(group * count);
@@ -30,7 +34,7 @@ class Pixels {
     if constexpr (std::is_same_v<T, C>) {
       gather(b, p, group, k, count, to);
     } else if (loop_) {
-      for (int64_t g = 0; g < group; ++g) load(at<T>(v_, b, first_ + k, p + g), 1, count, to + g * count);
+      for (int64_t g = 0; g < group; ++g) load(at<T>(v_, b, start_ + k, p + g), 1, count, to + g * count);
     } else {
       alignas(64) T raw[block];
       gather(b, p, group, k, count, raw);
@@ -42,7 +46,7 @@ class Pixels {
     if constexpr (std::is_same_v<T, C>) {
       scatter(b, p, group, k, count, from);
     } else if (loop_) {
-      for (int64_t g = 0; g < group; ++g) store(from + g * count, count, at<T>(v_, b, first_ + k, p + g), 1);
+      for (int64_t g = 0; g < group; ++g) store(from + g * count, count, at<T>(v_, b, start_ + k, p + g), 1);
     } else {
       alignas(64) T raw[block];
       store(from, group * count, raw, 1);
@@ -59,6 +63,12 @@ class Pixels {
   }
 
  private:
+  static bool is_run(const int64_t* index, int64_t first, int64_t count) {
+    for (int64_t k = 1; index && k < count; ++k)
+      if (index[first + k] != index[first] + k) return false;
+    return true;
+  }
+
   // Where channel k of the whole view lies.
   T* element(int64_t b, int64_t p, int64_t k) const { return at<T>(v_, b, index_ ? index_[k] : k, p); }
 
@@ -69,7 +79,7 @@ class Pixels {
       for (int64_t e = 0; e < group * count; ++e) to[e] = base[offset[e]];
     } else if (loop_) {
       for (int64_t g = 0; g < group; ++g)
-        for (int64_t c = 0; c < count; ++c) to[g * count + c] = base[g * v_.pixel + first_ + k + c];
+        for (int64_t c = 0; c < count; ++c) to[g * count + c] = base[g * v_.pixel + start_ + k + c];
     } else {
       for (int64_t g = 0; g < group; ++g)
         for (int64_t c = 0; c < count; ++c) to[g * count + c] = *element(b, p + g, first_ + k + c);
@@ -84,7 +94,7 @@ class Pixels {
       for (int64_t e = 0; e < group * count; ++e) base[offset[e]] = from[e];
     } else if (loop_) {
       for (int64_t g = 0; g < group; ++g)
-        for (int64_t c = 0; c < count; ++c) base[g * v_.pixel + first_ + k + c] = from[g * count + c];
+        for (int64_t c = 0; c < count; ++c) base[g * v_.pixel + start_ + k + c] = from[g * count + c];
     } else {
       for (int64_t g = 0; g < group; ++g)
         for (int64_t c = 0; c < count; ++c) *element(b, p + g, first_ + k + c) = from[g * count + c];
@@ -93,7 +103,7 @@ class Pixels {
 
   View v_;
   const int64_t* index_;
-  int64_t first_, count_;
+  int64_t first_, start_;  // start_: where channel first_ lies
   bool loop_;
   std::vector<int32_t> offsets_;
 };

@@ -33,14 +33,14 @@ std::vector<MadeLayer> layers_of(const Tensor& y, const std::vector<Tensor>& wei
 // The sorted units and their counts are indices into memory: each must be what it says. On a GPU the caller vouches for
 // them: looking at them would synchronise.
 void check_units(const Tensor& y, const Made& a) {
+  int64_t units = a.channels;
+  for (int64_t l = 0; l + 1 < a.depth; ++l) units += a.layers[l].out;
+  FLOWKIT_CHECK(units == a.units.extent, "flowkit: units must hold ", units, " indices, got ", a.units.extent);
   if (!y.is_cuda()) {
     const auto* unit = static_cast<const int64_t*>(a.units.data);
     const auto* counts = static_cast<const int64_t*>(a.counts.data);
-    int64_t total = 0;
     for (int64_t l = 0; l < a.depth; ++l) {
       const int64_t size = l == 0 ? a.channels : a.layers[l - 1].out;
-      total += size;
-      FLOWKIT_CHECK(total <= a.units.extent, "flowkit: units are missing");
       std::vector<bool> seen(size);
       for (int64_t k = 0; k < size; ++k, ++unit) {
         FLOWKIT_CHECK(*unit >= 0 && *unit < size && !seen[*unit], "flowkit: units are no permutation of a layer's");
@@ -51,7 +51,6 @@ void check_units(const Tensor& y, const Made& a) {
                       "flowkit: counts must grow up to the size of a layer");
       FLOWKIT_CHECK(l > 0 || counts[a.levels - 1] == size, "flowkit: some channels have no rank");
     }
-    FLOWKIT_CHECK(total == a.units.extent, "flowkit: there are more units than layers have");
   }
 }
 
@@ -129,7 +128,12 @@ std::tuple<Tensor, Tensor> made_affine_inverse(const Tensor& y, std::vector<Tens
   a.transform.shift_first = form == 1;
   a.transform.divide = form == 2;
   a.shift_leads = layout == 3;
-  if (a.batch > 0) FLOWKIT_RUN(made_affine_inverse, y, a);
+  if (a.channels == 0) {
+    Tensor logdet = p.logdet;
+    if (a.batch > 0) torch::stable::zero_(logdet);
+  } else if (a.batch > 0) {
+    FLOWKIT_RUN(made_affine_inverse, y, a);
+  }
   return {p.x, p.logdet};
 }
 

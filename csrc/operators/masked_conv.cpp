@@ -36,6 +36,7 @@ Tensor contiguous_kernel(const Tensor& x, const Tensor& weight, const std::vecto
 void set_skew(MaskedConvSolve& a) {
   int64_t reach = 0;  // the furthest that a tap of the dimensions so far leads ahead
   for (int d = 2; d >= 0; --d) {
+    a.dilation[d] = std::min(a.dilation[d], std::max<int64_t>(a.size[d], 1));  // further taps reach nothing
     const int64_t taps = std::min(a.kernel[d] / 2, (a.size[d] - 1) / a.dilation[d]);
     a.skew[d] = taps == 0 ? 0 : reach / a.dilation[d] + 1;
     reach += taps * a.dilation[d] * a.skew[d];

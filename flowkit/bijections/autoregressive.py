@@ -141,7 +141,9 @@ class MaskedAutoregressive(Bijection):
 
     def _can_fuse(self, y: Tensor, condition: Tensor | None) -> bool:
         net: Any = self.net
-        if not callable(getattr(net, "network", None)) or not self.transform.inverts_networks:
+        if not callable(getattr(net, "is_plain", None)) or not net.is_plain() or not self.transform.inverts_networks:
+            return False
+        if any(p.dtype != y.dtype for p in net.parameters()) or y.dtype not in (torch.float32, torch.float64):
             return False
         if not ops.has_made_inverse(y, net.activation_name, len(net.layers)):
             return False
@@ -163,7 +165,7 @@ class MaskedAutoregressive(Bijection):
         x, logdet = self.transform.made_inverse(pixels, self.net.network(condition))  # type: ignore[operator]
         if y.ndim > 2:
             x = x.unflatten(0, (len(y), *y.shape[2:])).movedim(-1, 1)
-            logdet = logdet.unflatten(0, (len(y), -1)).sum(1)
+            logdet = logdet.unflatten(0, (len(y), y.shape[2:].numel())).sum(1)
         return x, logdet
 
     def extra_repr(self) -> str:

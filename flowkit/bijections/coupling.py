@@ -1,6 +1,5 @@
 """Affine and additive couplings: one part of the channels drives an elementwise map of the other."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,17 @@ from torch import Tensor, nn
 from flowkit import ops
 from flowkit.bijections.base import batch_logdet, kind_of
 from flowkit.bijections.parts import Parts
-from flowkit.ops.affine import CLAMPS, FORMS, LAYOUTS, Bound, ClampOptions, clamp_options, log_scale, unpack
+from flowkit.ops.affine import (
+    CLAMP_OPTIONS,
+    CLAMPS,
+    LAYOUTS,
+    Bound,
+    ClampOptions,
+    clamp_options,
+    log_scale,
+    unpack,
+    wrong_option,
+)
 
 Factory = Callable[[int, int], nn.Module]
 
@@ -20,6 +29,7 @@ class _Coupling(Parts):
 
     in_place = True
     _outputs = 1  # numbers that the conditioner gives for each transformed channel
+    _pairs = False  # whether two networks may give them
 
     def __init__(
         self,
@@ -39,11 +49,11 @@ class _Coupling(Parts):
         if not isinstance(net, tuple):
             self._width = self._outputs * moved
             self.net = self._built(net, inputs)
-        elif len(net) == 2 == self._outputs:
+        elif len(net) == 2 and self._pairs:
             self._width = moved
             self.scale_net, self.shift_net = (self._built(one, inputs) for one in net)
         else:
-            raise self._wrong("net", "a factory" + " or a pair of them" * (self._outputs == 2), f"{len(net)} factories")
+            raise self._wrong("net", "a factory" + " or a pair of them" * self._pairs, f"{len(net)} factories")
         self._permute_by(permutation)
 
     def _built(self, net: Any, inputs: int) -> nn.Module:
@@ -188,6 +198,7 @@ class AffineCoupling(_Coupling):
     """
 
     _outputs = 2
+    _pairs = True
     _spatial_masks = True
 
     def __init__(
@@ -229,33 +240,9 @@ class AffineCoupling(_Coupling):
         self.volume_preserving = volume_preserving
 
     def _check_options(self) -> None:
-        for name, value, known in (
-            ("clamp", self.clamp, CLAMPS),
-            ("layout", self.layout, LAYOUTS),
-            ("form", self.form, FORMS),
-        ):
-            if value not in known:
-                raise self._wrong(name, f"one of {', '.join(known)}", repr(value))
-        for name, number in {"gain": self.gain, "shift_gain": self.shift_gain}.items():
-            if not math.isfinite(number):
-                raise self._wrong(name, "a finite number", number)
-        if not 0 < self.factor < math.inf or (self.factor != 1 and self.clamp not in ("sigmoid", "softplus")):
-            raise self._wrong("factor", "a positive number, 1 unless the clamp is sigmoid or softplus", self.factor)
-        if self.offset is not None and (self.clamp == "hard" or not math.isfinite(self.offset)):
-            raise self._wrong("offset", "a finite number, or None for a hard clamp", self.offset)
-        self._check_bound()
-
-    def _check_bound(self) -> None:
-        if self.bound is None:
-            return
-        if self.clamp == "hard":
-            if not isinstance(self.bound, (tuple, list)) or len(self.bound) != 2 or not self.bound[0] < self.bound[1]:
-                raise self._wrong("bound", "a pair (least, largest) for a hard clamp", self.bound)
-            return
-        positive = {"sigmoid": " >= 0", "softplus": " >= 0", "softclip": " > 0"}.get(self.clamp, "")
-        fits = isinstance(self.bound, (int, float)) and math.isfinite(self.bound)
-        if not fits or (positive and (self.bound < 0 or (self.bound == 0 and self.clamp == "softclip"))):  # type: ignore
-            raise self._wrong("bound", f"a finite number{positive}", self.bound)
+        found = wrong_option(shift_gain=self.shift_gain, **{name: getattr(self, name) for name in CLAMP_OPTIONS})
+        if found is not None:
+            raise self._wrong(*found)
 
     def _transform(
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None
@@ -275,7 +262,8 @@ class AffineCoupling(_Coupling):
 
     def _prepared(self, x: Tensor, *params: Tensor) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
         """What the operator gets for a GIN or a mask of places: u (or l(u), and the clamp that leaves it), and t."""
-        u, t = unpack(params[0], params[1] if len(params) == 2 else None, LAYOUTS.index(self.layout))
+        wide = [p.to(x.dtype) for p in params]  # what a network gives under autocast
+        u, t = unpack(wide[0], wide[1] if len(wide) == 2 else None, LAYOUTS.index(self.layout))
         options: dict[str, Any] = {}
         clamp = clamp_options(self.clamp, self.bound, self.gain, self.offset, self.factor)
         if self.volume_preserving or not _is_identity_at_zero(clamp):

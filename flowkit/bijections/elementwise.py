@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from flowkit import ops
-from flowkit.ops.affine import Bound, affine_options
+from flowkit.ops.affine import Bound, wrong_option
 
 Result = tuple[Tensor, Tensor]
 
@@ -72,7 +72,9 @@ class Affine(Elementwise):
     inverts_networks = True
 
     def __post_init__(self) -> None:
-        affine_options(**self.options)
+        found = wrong_option(**self.options)
+        if found is not None:
+            raise ValueError("{}: expected {}, got {}".format(*found))
         if not self.layout.endswith("interleaved"):
             raise ValueError(f"layout: expected an interleaved one, got {self.layout!r}")
 

@@ -66,7 +66,9 @@ class NormalizedLinear(InvertibleLinear):
         weight, bias = super()._affine()
         a, b = self._norm(weight.dtype)
         if self.norm_first:
-            return weight * a, weight @ b if bias is None else weight @ b + bias
+            return weight * a, (weight * b).sum(1) if bias is None else (weight * b).sum(
+                1
+            ) + bias  # no product that autocast narrows
         return weight * a[:, None], b if bias is None else a * bias + b
 
     def _affine_inverse(self) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,6 @@ PERMUTATIONS = ("permutation", "shuffle", "swap", "flip")
 LINEAR = ("invertible_linear", "invertible_conv1x1")
 _OF_ACTNORM = {"unbiased", "initialize_by"}  # options that layers with an actnorm inside do not have
 STEPS = {"affine_coupling": "affine_step", "additive_coupling": "additive_step"}
-NORM_OPTIONS = {"log_scale", "eps"}  # those of an actnorm that the fused kinds know
 FOLDED = ("actnorm", *LINEAR, "normalized_linear", *PERMUTATIONS)
 
 

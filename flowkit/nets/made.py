@@ -139,6 +139,11 @@ class MADE(PerPixel):
             h = h + outer(act(inner(act(h) if self.residual == "activated" else h)))
         return rest[-1](h)
 
+    def is_plain(self) -> bool:
+        """Whether calling it computes what :meth:`network` describes: no method is overridden and no hook is set."""
+        own = all(getattr(type(self), name) is getattr(MADE, name) for name in ("forward", "main", "network"))
+        return own and not (self._forward_hooks or self._forward_pre_hooks)
+
     def network(self, condition: Tensor | None) -> MaskedNetwork:
         """The weights as the fused inverse takes them, the condition (B, K) within the first layer's biases."""
         weights: list[Tensor] = [layer.weight for layer in self.layers]

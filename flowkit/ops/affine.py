@@ -238,6 +238,42 @@ def affine_options(
     return layout_code, *clamp_options(clamp, bound, gain, offset, factor), form_code
 
 
+CLAMP_OPTIONS = ("clamp", "bound", "gain", "offset", "factor", "form", "layout")
+
+
+def wrong_option(
+    clamp: str,
+    bound: Any,
+    gain: float,
+    offset: float | None,
+    factor: float,
+    form: str,
+    layout: str,
+    shift_gain: float = 1,
+) -> tuple[str, str, object] | None:
+    """The first option out of its range: its name, what is expected, what came; None if all are right."""
+    for name, value, known in (("clamp", clamp, CLAMPS), ("layout", layout, LAYOUTS), ("form", form, FORMS)):
+        if value not in known:
+            return name, f"one of {', '.join(known)}", repr(value)
+    for name, number in (("gain", gain), ("shift_gain", shift_gain)):
+        if not math.isfinite(number):
+            return name, "a finite number", number
+    if not 0 < factor < math.inf or (factor != 1 and clamp not in ("sigmoid", "softplus")):
+        return "factor", "a positive number, 1 unless the clamp is sigmoid or softplus", factor
+    if offset is not None and (clamp == "hard" or not math.isfinite(offset)):
+        return "offset", "a finite number, or None for a hard clamp", offset
+    if bound is None:
+        return None
+    if clamp == "hard":
+        fits = isinstance(bound, (tuple, list)) and len(bound) == 2 and bound[0] < bound[1]
+        return None if fits else ("bound", "a pair (least, largest) for a hard clamp", bound)
+    positive = {"sigmoid": " >= 0", "softplus": " >= 0", "softclip": " > 0"}.get(clamp, "")
+    fits = isinstance(bound, (int, float)) and math.isfinite(bound)
+    if not fits or (positive and (bound < 0 or (bound == 0 and clamp == "softclip"))):
+        return "bound", f"a finite number{positive}", bound
+    return None
+
+
 def _call(
     x: Tensor,
     params: Tensor,

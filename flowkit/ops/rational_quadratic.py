@@ -233,6 +233,10 @@ def options(
     left, right, bottom, top = bound if isinstance(bound, tuple) else (-bound, bound, -bound, bound)
     if not (-math.inf < left < right < math.inf and -math.inf < bottom < top < math.inf):
         raise ValueError(f"{name}: bound must be positive or (left, right, bottom, top) of a box, got {bound}")
+    if tails == "identity" and not math.isclose(right - left, top - bottom):
+        raise ValueError(f"{name}: bound must be a box as wide as high for identity tails, got {bound}")
+    if chosen.map == "square" and (left, right) != (bottom, top):
+        raise ValueError(f"{name}: bound must be a box with equal sides and places for {preset!r}, got {bound}")
     if not 1 <= bins <= 1024:
         raise ValueError(f"{name}: bins must be in 1 .. 1024, got {bins}")
     min_size = chosen.min_size if min_size is None else min_size

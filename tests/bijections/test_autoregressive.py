@@ -66,13 +66,15 @@ def test_whatever_the_degrees_nothing_is_seen_that_must_not_be() -> None:
         assert not jacobian.unflatten(0, (5, 2)).amax(1).triu().any() and jacobian.abs().isfinite().all()
 
 
-def count_calls(module: nn.Module) -> list[int]:
-    calls = [0]
+def count_calls(net: nn.Module) -> list[int]:
+    """A list whose only entry counts the passes through ``net`` from now on (a hook would forbid the fused inverse)."""
+    calls, forward = [0], net.forward
 
-    def count(*_: Any) -> None:
+    def counted(*args: Any) -> Any:
         calls[0] += 1
+        return forward(*args)
 
-    module.register_forward_hook(count)
+    net.forward = counted  # type: ignore[method-assign]
     return calls
 
 
@@ -107,7 +109,7 @@ def test_splines_with_tails_of_their_own_take_the_loop() -> None:
         torch.testing.assert_close(flow.inverse(y), (x, -logdet))
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 5e-2), (torch.float16, 1e-2)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 1e-1), (torch.float16, 2e-2)])
 def test_narrow_types(dtype: torch.dtype, tolerance: float) -> None:
     flow = layer("activated", clamp="tanh", bound=0.5).to(dtype)
     with torch.no_grad():
@@ -191,7 +193,7 @@ def test_in_graphs() -> None:
         ({"order": (0, 1)}, "5 ranks"),
         ({"order": "sideways"}, "'reverse'"),
         ({"transform": "cubic"}, "transform: expected one of affine"),
-        ({"clamp": "soft"}, "clamp must be one of"),
+        ({"clamp": "soft"}, "clamp: expected one of"),
         ({"layout": "scale_shift"}, "interleaved"),
         ({"net": nets.mlp(hidden=4)}, "takes no order"),
         ({"net": nn.Linear(5, 10)}, "factory"),
@@ -241,3 +243,34 @@ def test_a_chain_without_gradients() -> None:
         y, logdet = chain(x)
         back, inverse_logdet = chain.inverse(y)
     torch.testing.assert_close((back, inverse_logdet), (x, -logdet))
+
+
+def test_a_network_that_overrides_made_is_inverted_by_its_own_forward() -> None:
+    class Damped(nets.MADE):
+        def main(self, x: Tensor) -> Tensor:
+            return 0.1 * super().main(x)
+
+    layer = MaskedAutoregressive(4, lambda *channels, order: Damped(*channels, hidden=8, order=order))
+    x = torch.randn(3, 4)
+    with torch.no_grad():
+        y, logdet = layer(x)
+        back, inverse_logdet = layer.inverse(y)
+    torch.testing.assert_close(back, x, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(inverse_logdet, -logdet, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_the_fused_inverse_takes_small_batches_of_images(batch: int) -> None:
+    layer = MaskedAutoregressive(4, nets.made(hidden=8))
+    with torch.no_grad():
+        x, logdet = layer.inverse(torch.zeros(batch, 4, 2, 3))
+    assert x.shape == (batch, 4, 2, 3) and logdet.shape == (batch,)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"clamp": "sigmoid", "bound": -0.5}, {"clamp": "softclip", "bound": 0.0}, {"clamp": "tanh", "factor": 2.0}],
+)
+def test_options_out_of_their_range_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="MaskedAutoregressive: (bound|factor): expected"):
+        MaskedAutoregressive(4, nets.made(hidden=8), **options)

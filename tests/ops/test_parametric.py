@@ -182,3 +182,11 @@ def test_narrow_and_wide_components_together_are_inverted() -> None:
     again, logdet_again = mixture(False, x.flatten(), params, components=2)
     torch.testing.assert_close(again.flatten(), y, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(logdet_again, -logdet)
+
+
+@pytest.mark.parametrize("preset, box", [("nflows", (-1.0, 1.0, 0.0, 3.0)), ("freia_identity", (-1.0, 1.0, 0.0, 2.0))])
+def test_identity_tails_refuse_a_box_that_they_do_not_meet(preset: str, box: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="bound must be a box"):
+        ops.rational_quadratic_coupling(
+            torch.zeros(2, 1), torch.zeros(2, 11), begin=0, bins=4, preset=preset, bound=box
+        )
