@@ -35,6 +35,7 @@ MAY_WAIT = (
     "_initialise",
     "_is_ready",
     "_load_from_state_dict",
+    "_start_of_run",
     "_compare",
     "_as_",
     "_divide",

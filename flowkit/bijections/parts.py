@@ -21,6 +21,7 @@ class Parts(Bijection):
     _order: Tensor | None
     _before: Tensor | None
     _after: Tensor | None
+    _runs: tuple[int | None, int | None]
     _back: Tensor | None
     _spatial_masks = False  # whether the coupling can leave places of a channel alone
 
@@ -102,6 +103,7 @@ class Parts(Bijection):
             after = lies.narrow(0, *self._passive) if before is None else lies[before]
         for name, index in {"_order": order, "_before": before, "_after": after, "_back": back}.items():
             self.register_buffer(name, index, persistent=False)
+        self._runs = (_start_of_run(before), _start_of_run(after))
 
     @property
     def _fused(self) -> Tensor | None:
@@ -113,9 +115,15 @@ class Parts(Bijection):
 
     def _passive_part(self, x: Tensor, inverse: bool) -> Tensor:
         """The passive channels of x (before the coupling) or, with ``inverse``, of y (after its permutation)."""
-        index = self._after if inverse else self._before
-        part = x.narrow(1, *self._passive) if index is None else x.index_select(1, index)
+        part = self._take_passive(x, 1, inverse)
         return part * self._passive_places(x) if self._masks_space else part
+
+    def _take_passive(self, t: Tensor, dim: int, inverse: bool) -> Tensor:
+        """The entries of ``t`` along ``dim`` that belong to passive channels; a view where they lie side by side."""
+        index, start = (self._after if inverse else self._before), self._runs[inverse]
+        if index is None:
+            return t.narrow(dim, *self._passive)
+        return t.index_select(dim, index) if start is None else t.narrow(dim, start, len(index))
 
     def _passive_places(self, x: Tensor) -> Tensor:
         """The mask (1 or C, *spatial) of what is passive in x."""
@@ -157,6 +165,14 @@ def check_mask(owner: object, mask: object, channels: int, spatial: bool) -> Ten
     if bool((mask == mask.flatten()[0]).all()):
         raise wrong(owner, "mask", "both passive and transformed entries", f"only {mask.flatten()[0].item()}")
     return mask.bool()
+
+
+def _start_of_run(index: Tensor | None) -> int | None:
+    """Where the run begins, if ``index`` counts up by ones."""
+    if index is None or index.is_meta or len(index) == 0:
+        return None
+    numbers = index.tolist()
+    return numbers[0] if numbers == list(range(numbers[0], numbers[0] + len(numbers))) else None
 
 
 def passive_first(passive: Tensor) -> Tensor:

@@ -44,11 +44,7 @@ class _Step(_Coupling):
         part = super()._passive_part(x, inverse)
         if not inverse:
             return part
-        index = self._after
-        scale, shift = (
-            p.narrow(0, *self._passive) if index is None else p.index_select(0, index)
-            for p in (self.norm.scale, self.norm.shift)
-        )
+        scale, shift = (self._take_passive(p, 0, True) for p in (self.norm.scale, self.norm.shift))
         return ops.actnorm_inverse(part, scale, shift, log_scale=self.norm.log_scale)[0]
 
 
