@@ -64,10 +64,12 @@ class _Reversible:
         self.check_drift = check_drift
         self.drift = 0.0
 
-    def applies(self, module: Bijection, x: Tensor, condition: Tensor | None, options: dict[str, Any]) -> bool:
+    def applies(self, module: Bijection, x: Any, condition: Any, options: dict[str, Any]) -> bool:
         """Whether this call records gradients, in a way that a walk back can serve."""
         if options or not torch.is_grad_enabled() or torch.compiler.is_exporting():
             return False
+        if not isinstance(x, Tensor) or not isinstance(condition, Tensor | None):
+            return False  # the layers say what is wrong
         given = x.requires_grad or (condition is not None and condition.requires_grad)
         records = given or any(p.requires_grad for p in module.parameters())
         return records and (torch.compiler.is_compiling() or not is_transformed())

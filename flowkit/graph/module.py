@@ -70,7 +70,7 @@ class BuiltGraph(CheckedLoading):
 
         It shares the tensors that stay as they are; what is stacked or folded is a copy, so after training the weights
         come back by ``graph.optimize(training=True).restore(fast.state_dict())``. For inference it comes in evaluation
-        mode.
+        mode. All of its parameters require gradients: frozen ones have to be frozen again.
 
         Raises:
             ValueError: unless exactly one of the two is asked for; for inference, an actnorm that is not initialised.
