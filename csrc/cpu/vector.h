@@ -127,3 +127,29 @@ struct Lanes<cpu::FLOWKIT_ISA::Vec<S>> {
 };
 
 }  // namespace flowkit::math
+
+#if defined(__AVX512F__)
+namespace flowkit::cpu::FLOWKIT_ISA {
+
+// Those of elementary.h in fewer instructions.
+FLOWKIT_HD __m512 native(Vec<float> v) { return reinterpret_cast<__m512>(v.raw); }
+FLOWKIT_HD Vec<float> from_native(__m512 v) { return reinterpret_cast<Vec<float>::Raw>(v); }
+
+// min and max give the second operand where one is NaN.
+FLOWKIT_HD Vec<float> clamp(Vec<float> x, Vec<float> low, Vec<float> high) {
+  const __mmask16 all(-1);
+  return from_native(_mm512_maskz_max_ps(all, native(low), _mm512_maskz_min_ps(all, native(high), native(x))));
+}
+
+FLOWKIT_HD Vec<float> exp(Vec<float> x) {
+  using V = Vec<float>;
+  using K = math::Constants<float>;
+  x = clamp(x, V(-K::exp_limit), V(K::exp_limit));
+  const V k = x * V(1.4426950408889634f) + V(K::round) - V(K::round);
+  const V r = (x - k * V(K::ln2_high)) - k * V(K::ln2_low);
+  const V power = V(1.0f) + (r + r * r * math::exp_tail<V>(r));
+  return from_native(_mm512_maskz_scalef_ps(__mmask16(-1), native(power), native(k)));
+}
+
+}  // namespace flowkit::cpu::FLOWKIT_ISA
+#endif

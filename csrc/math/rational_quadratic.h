@@ -43,7 +43,7 @@ struct RationalQuadratic : SplineKnots<T> {
     const Box box = this->measure(p);
     const auto at = this->place(x, box.x);
     const Bin b = this->template find<false>(at.inside, p, box);
-    const UnitBin<T> unit = in_units(b, at.inside);
+    const UnitBin<T> unit = in_units(b, at.inside, T(1) / b.w, T(1) / b.h);
     const T y = b.y0 + b.h * unit.numerator() / unit.denominator(), edge = this->edge_slope(at, p, box);
     logdet += log(select(at.outside, edge, slope(b, unit)));
     return this->leave(at, x, y, edge * at.excess, box.y, S(this->bottom - this->left));
@@ -70,7 +70,8 @@ struct RationalQuadratic : SplineKnots<T> {
     const Box box = this->measure(p);
     const auto at = this->place(x, box.x);
     const Bin b = this->template find<false>(at.inside, p, box);
-    const UnitBin<T> unit = in_units(b, at.inside);
+    const T inverse_w = T(1) / b.w, inverse_h = T(1) / b.h;
+    const UnitBin<T> unit = in_units(b, at.inside, inverse_w, inverse_h);
     const T edge = this->edge_slope(at, p, box);
 
     // y = y0 + h * value and log dy/dx = log(h / w) + log slope, as functions of theta, d0, d1.
@@ -86,7 +87,6 @@ struct RationalQuadratic : SplineKnots<T> {
     const T log_d1 = unit.theta * unit.theta * inverse_m - T(2) * product * inverse_den;
 
     // The inverse's gradients by the implicit function theorem: of f(x; p) = y with y fixed.
-    const T inverse_w = T(1) / b.w, inverse_h = T(1) / b.h;
     const T y_x = select(at.outside, edge, b.h * inverse_w * value_theta);
     const T log_x = select(at.outside, T(0), log_theta * inverse_w);
     const T v = inverse ? -grad_logdet : grad_logdet;
@@ -105,8 +105,8 @@ struct RationalQuadratic : SplineKnots<T> {
   }
 
  private:
-  FLOWKIT_HD static UnitBin<T> in_units(const Bin& b, T x) {
-    const T theta = clamp((x - b.x0) / b.w, T(0), T(1)), relative = b.w / b.h;
+  FLOWKIT_HD static UnitBin<T> in_units(const Bin& b, T x, T inverse_w, T inverse_h) {
+    const T theta = clamp((x - b.x0) * inverse_w, T(0), T(1)), relative = b.w * inverse_h;
     return {theta, T(1) - theta, b.d0 * relative, b.d1 * relative};
   }
 
