@@ -78,8 +78,9 @@ class NormalizedLinear(InvertibleLinear):
         return inverse, -(inverse @ self._affine()[1].to(inverse.dtype))
 
     def _log_abs_det(self) -> Tensor:
-        scale = self.norm.scale.double()
-        return super()._log_abs_det() + (scale if self.norm.log_scale else scale.abs().log()).sum()
+        scale = self.norm.scale
+        logs = scale if self.norm.log_scale else scale.double().abs().log()
+        return super()._log_abs_det() + logs.sum(dtype=torch.float64)
 
 
 class FixedLinear(ChannelMap):

@@ -211,9 +211,13 @@ class SoftPermutation(Dense):
 
 
 class Triangular(Matrix):
-    """The upper factor that the LU and QR forms share."""
+    """The upper factor that the LU and QR forms share.
+
+    The mask ``above`` cuts triangles out at every call: ``triu`` would start threads, however small the matrix.
+    """
 
     sign: Tensor
+    above: Tensor
 
     def __init__(self, upper: Tensor) -> None:
         super().__init__()
@@ -221,12 +225,13 @@ class Triangular(Matrix):
         self.upper = nn.Parameter(upper.triu(1))
         self.log_diagonal = nn.Parameter(diagonal.abs().log())
         self.register_buffer("sign", torch.where(diagonal < 0, -1.0, 1.0).to(upper.dtype))
+        self.register_buffer("above", torch.ones_like(upper).triu(1), persistent=False)
 
     def factor(self) -> Tensor:
-        return self.upper.double().triu(1) + torch.diag(self.sign.double() * self.log_diagonal.double().exp())
+        return (self.upper * self.above).double() + torch.diag(self.sign * self.log_diagonal.double().exp())
 
     def logdet(self) -> Tensor:
-        return self.log_diagonal.double().sum()
+        return self.log_diagonal.sum(dtype=torch.float64)
 
 
 class LU(Triangular):
@@ -240,15 +245,16 @@ class LU(Triangular):
         self.lower = nn.Parameter(lower.tril(-1))
         self.register_buffer("rows", p.argmax(1))
 
-    def _unit_lower(self) -> Tensor:
-        lower = self.lower.double().tril(-1)
-        return lower + torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
+    def _below(self) -> Tensor:
+        """L without its unit diagonal."""
+        return (self.lower * self.above.mT).double()
 
     def forward(self) -> Tensor:
-        return (self._unit_lower() @ self.factor()).index_select(0, self.rows)
+        upper = self.factor()
+        return torch.addmm(upper, self._below(), upper).index_select(0, self.rows)
 
     def inverse(self) -> Tensor:
-        lower = self._unit_lower()
+        lower = self._below()
         permuted = torch.eye(len(lower), dtype=lower.dtype, device=lower.device).index_select(0, self.rows).mT
         half = torch.linalg.solve_triangular(lower, permuted, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(self.factor(), half, upper=True)
