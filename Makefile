@@ -27,7 +27,7 @@ install: $(STAMPS)/native
 demo: install
 	$(PY) -m zoo demo $(ARGS)
 
-test: install
+test: $(STAMPS)/peers
 	$(PY) -m pytest $(ARGS)
 
 lint: install

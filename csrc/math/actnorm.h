@@ -1,6 +1,8 @@
 // One channel of actnorm as y = a * x + b, and one element of its gradients in terms of the output.
 #pragma once
 
+#include <limits>
+
 #include "elementary.h"
 
 namespace flowkit::math {
@@ -18,7 +20,8 @@ struct ActNormChannel {
     } else {
       a = inverse ? T(1) / scale : scale;
       b = inverse ? -shift : shift * scale;
-      log_abs_a = log(scale < T(0) ? -scale : scale) * (inverse ? T(-1) : T(1));
+      const T log_abs = log(scale < T(0) ? -scale : scale);  // on the host, log(0) is no infinity
+      log_abs_a = (scale == T(0) ? -std::numeric_limits<T>::infinity() : log_abs) * (inverse ? T(-1) : T(1));
     }
   }
 };

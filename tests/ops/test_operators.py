@@ -275,3 +275,10 @@ def test_forms_say_what_they_compute() -> None:
         torch.testing.assert_close(y, expected)
         torch.testing.assert_close(logdet, (-1 if form == "x/s+t" else 1) * s.log().sum(1))
         torch.testing.assert_close(ops.affine_coupling_inverse(y, u, t, **options), (x, -logdet))
+
+
+def test_a_scale_of_zero_has_the_log_det_of_the_reference() -> None:
+    args = (torch.randn(2, 3), torch.tensor([1.0, 0.0, -2.0]), torch.zeros(3), False, False)
+    operator = OPERATORS["actnorm"]
+    got, expected = operator(None, False, *args)[1], operator.reference(*args)[1]
+    assert torch.equal(got, expected) and bool((got == -torch.inf).all())
