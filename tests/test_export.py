@@ -19,6 +19,7 @@ from flowkit.bijections import (
     Compose,
     Inverse,
     InvertibleLinear,
+    RationalQuadraticCoupling,
     Shuffle,
     WoodburyTransform,
 )
@@ -50,7 +51,17 @@ def tabular() -> tuple[Bijection, Tensor, Tensor]:
     return flow, x, c
 
 
-MODELS = {"glow": glow, "tabular": tabular}
+def splines() -> tuple[Bijection, Tensor, Tensor]:
+    where: dict[str, Any] = {"condition": 2, "permutation": "swap"}
+    flow = Compose(
+        RationalQuadraticCoupling(6, nets.mlp(hidden=8), bins=4, **where),
+        RationalQuadraticCoupling(6, nets.mlp(hidden=8), bins=3, tails="circular", **where),
+        RationalQuadraticCoupling(6, nets.mlp(hidden=8), bins=3, preset="zuko", **where),
+    )
+    return flow, torch.randn(3, 6), torch.randn(3, 2)
+
+
+MODELS = {"glow": glow, "tabular": tabular, "splines": splines}
 DIRECTIONS = [(name, inverse) for name in MODELS for inverse in (False, True)]
 every_direction = pytest.mark.parametrize("name, inverse", DIRECTIONS)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import groupby
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -123,13 +122,16 @@ class RationalQuadratic(Elementwise):
                 raise ValueError(f"tails, bound: expected {channels} entries, got {len(value)}")
             return value[c] if isinstance(value, tuple) else value
 
-        runs = []
-        for (tails, bound), group in groupby(range(channels), lambda c: (of(self.tails, c), of(self.bound, c))):
-            members = list(group)
-            own = {"tails": tails, "bound": bound if self.box is None else self.box}
-            options = {k: v for k, v in self.options.items() if k != "box"} | own
-            runs.append((members[0], members[-1] + 1, options))
-        return runs
+        found: list[tuple[int, int, Any, Any]] = []  # not by groupby, which torch.compile cannot trace
+        for c in range(channels):
+            own = of(self.tails, c), of(self.bound, c)
+            first = found.pop()[0] if found and found[-1][2:] == own else c
+            found.append((first, c + 1, *own))
+        shared = {k: v for k, v in self.options.items() if k != "box"}
+        return [
+            (first, last, shared | {"tails": tails, "bound": bound if self.box is None else self.box})
+            for first, last, tails, bound in found
+        ]
 
     def __call__(
         self,

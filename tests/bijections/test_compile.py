@@ -6,6 +6,9 @@ import torch
 from flowkit import nets
 from flowkit.bijections import ActNorm, AffineCoupling, Compose, Inverse, InvertibleLinear, LeakyReLU, Shuffle
 
+from .cases import Case
+from .test_contract import every_layer, inputs, randomised
+
 
 @pytest.fixture
 def flow() -> Compose:
@@ -40,3 +43,14 @@ def test_a_compiled_conditional_chain_takes_batches_of_any_size(flow: Compose) -
     for batch in (3, 5, 7):
         x, c = torch.randn(batch, 4), torch.randn(batch, 2)
         torch.testing.assert_close(compiled(x, c), flow(x, c))
+
+
+@every_layer
+def test_every_layer_compiles_without_graph_breaks(case: Case) -> None:
+    layer = randomised(case).double()
+    x, condition = (None if t is None else t.double() for t in inputs(case, case.shapes[-1]))
+    y, logdet = layer(x, condition)
+    for direction, given, expected in ((layer, x, (y, logdet)), (Inverse(layer), y.detach(), (x, -logdet))):
+        torch._dynamo.reset()
+        compiled = torch.compile(direction, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(given, condition), expected, atol=1e-6, rtol=1e-6)
