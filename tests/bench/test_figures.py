@@ -25,6 +25,8 @@ TINY_IMAGES = Images(side=8, levels=2, steps=1, hidden=4, batch=2)
 
 @pytest.mark.parametrize("part", figures.PARTS)
 def test_a_part_gives_rows_of_the_promised_form(part: str) -> None:
+    if part == "spline":  # with tiny sizes, the only rows are those beside other libraries
+        pytest.importorskip("nflows")
     rows = list(figures.PARTS[part](QUICK))
     assert [r for r in rows if r["ours"] is not None]
     for r in rows:
