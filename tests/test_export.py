@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor
@@ -106,13 +107,12 @@ def test_outside_export_mode_the_fused_operators_stay() -> None:
 
 @every_direction
 def test_onnx(name: str, inverse: bool, tmp_path: Path) -> None:
-    runtime = pytest.importorskip("onnxruntime")
     flow, module, given = direction(name, inverse)
     keys, modes = list(flow.state_dict()), [layer.training for layer in flow.modules()]
     file = tmp_path / "flow.onnx"
     flowkit.to_onnx(flow, *given, file, inverse=inverse)
     assert list(flow.state_dict()) == keys and [layer.training for layer in flow.modules()] == modes
-    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for batch in (1, 3, 7):
         x, c = (torch.cat([v, v.flip(0) * 0.5, v])[:batch] for v in given)
         results = session.run(["y", "logdet"], {"x": x.numpy(), "condition": c.numpy()})
@@ -121,12 +121,11 @@ def test_onnx(name: str, inverse: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inverse", [False, True])
 def test_onnx_without_a_condition(inverse: bool, tmp_path: Path) -> None:
-    runtime = pytest.importorskip("onnxruntime")
     mix = WoodburyTransform((2, 2, 3), channel_rank=1, space_rank=2)
     flow = Compose(mix, AffineCoupling(2, nets.convnet(hidden=4, depth=0)))
     x = torch.randn(2, 2, 2, 3)
     flowkit.to_onnx(flow, x, None, tmp_path / "flow.onnx", inverse=inverse)
-    session = runtime.InferenceSession(tmp_path / "flow.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(tmp_path / "flow.onnx", providers=["CPUExecutionProvider"])
     assert [value.name for value in session.get_inputs()] == ["x"]
     results = session.run(["y", "logdet"], {"x": x.numpy()})
     expected = (flow.inverse if inverse else flow)(x)

@@ -215,7 +215,9 @@ def test_networks_that_give_too_little() -> None:
         layer(condition=2)(torch.randn(2, 5).double())
 
 
-@pytest.mark.skipif(not ops.has_made_inverse(torch.zeros(1), "tanh", 3), reason="no kernel")
+@pytest.mark.skipif(
+    not ops.has_made_inverse(torch.zeros(1), "tanh", 3), reason="the fused inverse is a compiled kernel"
+)
 def test_the_kernel_checks_what_it_reads() -> None:
     network = layer("activated").net.network(None)
     y = torch.randn(3, 5, dtype=torch.float64)
