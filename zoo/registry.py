@@ -50,19 +50,19 @@ class Entry:
 
     def graph(self, **overrides: Any) -> Graph:
         """The graph; ValueError for an option that does not exist or a value of the wrong type."""
-        _check_options(self, overrides)
+        check_options(self.name, self.make, overrides)
         return self.make(**{**self.options, **overrides})
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(**configurations: Mapping[str, Any]) -> Callable[[F], F]:
+def register(configurations: Mapping[str, Mapping[str, Any]] | None = None) -> Callable[[F], F]:
     """Decorator: registers a function of a paper's ``graph.py`` that returns a graph.
 
-    Each keyword is a configuration: the options that it sets. The configuration ``default`` is called
-    ``<paper>/<function>``, another one ``<paper>/<function>_<configuration>``; ``<paper>`` is the folder. Without
-    keywords there is just ``default``. Every parameter of the function needs a default and an annotation.
+    Each configuration is called ``<paper>/<key>``, where ``<paper>`` is the folder, and holds the options that it sets.
+    Without any, there is one with the function's name. Every parameter of the function needs a default and an
+    annotation.
 
     Raises:
         ValueError: if a name is taken, a configuration sets an option that the function does not have, or a parameter
@@ -74,16 +74,20 @@ def register(**configurations: Mapping[str, Any]) -> Callable[[F], F]:
         bare = [p.name for p in inspect.signature(make).parameters.values() if p.default is p.empty]
         if bare:
             raise ValueError(f"{make.__qualname__}: expected a default for every parameter, {', '.join(bare)} has none")
-        for configuration, options in (configurations or {"default": {}}).items():
-            name = f"{paper}/{make.__name__}" + ("" if configuration == "default" else f"_{configuration}")
+        for configuration, options in (configurations or {make.__name__: {}}).items():
+            name = f"{paper}/{configuration}"
             entry = Entry(name, make, dict(options))
-            _check_options(entry, options)
-            if name in _ENTRIES and _ENTRIES[name].make.__module__ != make.__module__:
-                raise ValueError(f"name: {name!r} is already registered by {_ENTRIES[name].make.__module__}")
+            check_options(name, make, options)
+            if name in _ENTRIES and _identity(_ENTRIES[name].make) != _identity(make):
+                raise ValueError(f"name: {name!r} is already registered by {_identity(_ENTRIES[name].make)}")
             _ENTRIES[name] = entry
         return make
 
     return decorate
+
+
+def _identity(make: Callable[..., Any]) -> str:
+    return f"{make.__module__}.{make.__qualname__}"
 
 
 def list(pattern: str = "*") -> builtins.list[str]:
@@ -119,16 +123,26 @@ def build(name: str, **overrides: Any) -> BuiltGraph:
     return graph(name, **overrides).build()
 
 
-def load(name: str, weights: str | Path, **overrides: Any) -> BuiltGraph:
-    """The module of a name with the weights of a safetensors file.
+def load(name: str, weights: str | Path | None = None, **overrides: Any) -> BuiltGraph:
+    """The module of a name with trained weights, in eval mode.
+
+    Arguments:
+        weights: a safetensors file of ours; a torch file of the authors; the key of a published file (``zoo show NAME``
+            names it), which is downloaded once and checked; None for the published file of this name. With the authors'
+            files, the options that reproduce their code are switched on, unless overridden.
 
     Raises:
         ValueError: as :func:`graph`; and, in one message, every missing, unexpected, misshapen or non-finite tensor.
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file, and no network to fetch it: it says which file to put where.
     """
+    from zoo import published
     from zoo.weights import load_into
 
-    return load_into(build(name, **overrides), weights)
+    if weights is not None and Path(weights).suffix == ".safetensors":
+        return load_into(build(name, **overrides), weights)
+    if weights is not None and Path(weights).is_file():
+        return published.load(name, weights, overrides)
+    return published.load(name, published.fetch(name, None if weights is None else str(weights)), overrides)
 
 
 @functools.cache
@@ -146,13 +160,17 @@ def fits(value: object, wanted: type) -> bool:
     return type(value) is wanted or (wanted is float and type(value) is int)
 
 
-def _check_options(entry: Entry, given: Mapping[str, Any]) -> None:
-    known = inspect.signature(entry.make).parameters
+def check_options(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Raises ValueError for an option that a function does not have (with those it has) or of the wrong type."""
+    known = {k: p for k, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
     unknown = [key for key in given if key not in known]
     if unknown:
-        raise ValueError(f"{entry.name}: expected options among {', '.join(known)}, got {', '.join(unknown)}")
-    hints = typing.get_type_hints(entry.make)
+        raise ValueError(f"{owner}: expected options among {', '.join(known) or 'none'}, got {', '.join(unknown)}")
+    hints = typing.get_type_hints(function)
     for key, value in given.items():
         wanted = hints.get(key, object)
+        choices = typing.get_args(wanted)
+        if typing.get_origin(wanted) is typing.Literal and value not in choices:
+            raise ValueError(f"{owner}: {key} expects one of {', '.join(map(str, choices))}, got {value!r}")
         if isinstance(wanted, type) and not fits(value, wanted):
-            raise ValueError(f"{entry.name}: {key} expects {wanted.__name__}, got {value!r}")
+            raise ValueError(f"{owner}: {key} expects {wanted.__name__}, got {value!r}")

@@ -11,6 +11,7 @@ from flowkit import bijections, nets
 from flowkit.graph.options import Factory
 from flowkit.graph.plain import Shape, show_shape
 from flowkit.graph.registry import register
+from flowkit.nets.parts import ChannelNorm
 
 for _name, _bijection in {
     "actnorm": bijections.ActNorm,
@@ -180,7 +181,7 @@ def conv_transpose(
 @register("norm")
 def norm(
     shape: Shape,
-    over: Literal["batch", "instance", "group", "layer"] = "batch",
+    over: Literal["batch", "instance", "group", "layer", "actnorm"] = "batch",
     groups: int = 32,
     affine: bool = True,
     eps: float = 1e-5,
@@ -189,11 +190,14 @@ def norm(
     """Normalisation.
 
     Arguments:
-        over: "batch"; "instance"; "group" (of channels, ``groups`` in all); "layer" (all channels and pixels).
+        over: "batch"; "instance"; "group" (of channels, ``groups`` in all); "layer" (all channels and pixels);
+            "actnorm": scale * (x + shift), set by the first batch in training, without a log-det.
         affine: whether a learned scale and shift for each channel follow.
         momentum: of the running statistics of "batch".
     """
     rank, channels = _rank(shape, (0, 1, 2, 3)), _channels(shape)
+    if over == "actnorm":
+        return ChannelNorm(channels, log_scale=False)
     if over == "batch":
         return _BATCH[rank](channels, eps, momentum, affine)
     if over == "instance":

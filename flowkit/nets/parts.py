@@ -24,9 +24,9 @@ _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.C
 class ChannelNorm(nn.Module):
     """:class:`flowkit.bijections.ActNorm` as an ordinary normalisation, without its log-det."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, log_scale: bool = True) -> None:
         super().__init__()
-        self.norm = ActNorm(channels)
+        self.norm = ActNorm(channels, log_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *spatial) to the same shape."""

@@ -6,7 +6,7 @@ from zoo.registry import register
 SIZE, CLASSES = 8, 10
 
 
-@register(default={}, small={"width": 8, "representation": 16})
+@register({"classifier": {}, "classifier_small": {"width": 8, "representation": 16}})
 def classifier(width: int = 32, representation: int = 32, dropout: float = 0.3) -> g.Graph:
     """Expert 1: image (1, 8, 8) in [-1, 1] -> penultimate representation, and logits of the ten digits."""
     image = g.input("image", (1, SIZE, SIZE))
@@ -21,7 +21,7 @@ def classifier(width: int = 32, representation: int = 32, dropout: float = 0.3) 
     return g.graph(representation=known, logits=logits)
 
 
-@register(default={}, small={"width": 8, "latent": 8})
+@register({"autoencoder": {}, "autoencoder_small": {"width": 8, "latent": 8}})
 def autoencoder(width: int = 32, latent: int = 16, hidden: int = 128) -> g.Graph:
     """Expert 2: image (1, 8, 8) and noise -> latent = mean + deviation * noise, and the reconstruction in [-1, 1]."""
     image, noise = g.input("image", (1, SIZE, SIZE)), g.input("noise", latent)
@@ -31,7 +31,7 @@ def autoencoder(width: int = 32, latent: int = 16, hidden: int = 128) -> g.Graph
     return g.graph(latent=code, mean=mean, deviation=deviation, reconstruction=reconstruction)
 
 
-@register(default={}, small={"dim": 8, "condition": 16, "depth": 2, "hidden": 16})
+@register({"translator": {}, "translator_small": {"dim": 8, "condition": 16, "depth": 2, "hidden": 16}})
 def translator(
     dim: int = 16, condition: int = 32, depth: int = 6, hidden: int = 128, layers: int = 1, embedding: int = 32
 ) -> g.Graph:

@@ -1,0 +1,157 @@
+"""The authors' weight files: which of our networks they hold, how to read them safely, and how to write them back."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo.layouts import Layout
+
+if TYPE_CHECKING:
+    from flowkit.graph import BuiltGraph
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where the authors' weights of one of our networks are.
+
+    A paper's ``published.py`` has ``FILES``, downloads by key; ``PUBLISHED``, one of these by the network's registered
+    name; and ``rules(name, options)``, the :class:`~zoo.layouts.Rule` list of a network with these options.
+
+    Arguments:
+        file: key of ``FILES``; None if no file was released.
+        prefix: of the network's keys in the file; a file without any such key is taken to hold this network alone.
+        beside: prefixes of keys that belong to other networks or to losses.
+        optional: regular expressions of keys that may be there or not and hold nothing that is used.
+        options: options of the network that the published weights need, such as quirks of the authors' code.
+    """
+
+    file: str | None = None
+    prefix: str = ""
+    beside: Sequence[str] = ()
+    optional: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def module_of(name: str) -> ModuleType:
+    """The ``published.py`` of a network's paper; ValueError if the paper has none."""
+    found = f"zoo.{name.partition('/')[0]}.published"
+    if not importlib.util.find_spec(found):
+        raise ValueError(f"weights: {name!r} has no published weights; give a safetensors file of ours")
+    return importlib.import_module(found)
+
+
+def published(name: str) -> Published:
+    """What is known of the published weights of a network; ValueError if nothing is."""
+    module = module_of(name)
+    if name not in module.PUBLISHED:
+        known = ", ".join(module.PUBLISHED)
+        raise ValueError(f"weights: {name!r} has no published weights; those known are of {known}")
+    found: Published = module.PUBLISHED[name]
+    return found
+
+
+def layout(name: str, model: BuiltGraph | nn.Module, options: Mapping[str, Any]) -> Layout:
+    """The authors' key names for a network of ours, built with these options."""
+    module = module_of(name)
+    return Layout(model, module.rules(name, dict(options)), published(name).optional)
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """What is in a torch file of any age: nested dictionaries and lists of tensors, numbers and text, on the CPU.
+
+    Raises:
+        FileNotFoundError: with the path tried.
+        ValueError: if it is no torch file, or holds objects that are neither tensors nor plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: no file {str(path)!r}")
+    with torch.serialization.safe_globals(_plain_numpy()):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(
+                f"weights: expected a torch file of tensors and plain data, {str(path)!r} is none ({error})"
+            ) from error
+
+
+def tensors(checkpoint: Any) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: those under ``state_dict`` or ``model`` if there is such an entry, else its own.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    for key in ("state_dict", "model"):
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+    found = {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)} if isinstance(checkpoint, Mapping) else {}
+    if not found:
+        raise ValueError("weights: expected a dictionary of tensors, perhaps under 'state_dict' or 'model'")
+    return found
+
+
+def select(state: Mapping[str, Tensor], known: Published) -> dict[str, Tensor]:
+    """The tensors of one network in a file, without their prefix; what lies beside it is left out, the rest kept."""
+    kept = {key: value for key, value in state.items() if not key.startswith(tuple(known.beside))}
+    if known.prefix and any(key.startswith(known.prefix) for key in kept):
+        return {key.removeprefix(known.prefix): value for key, value in kept.items()}
+    return kept
+
+
+def fetch(name: str, key: str | None = None) -> Path:
+    """The published file of a network (or of the paper, by its key), downloaded once and checked.
+
+    Raises:
+        ValueError: for an unknown key, or a network of which no file was released.
+        FileNotFoundError: without a network connection; it says which file to put where.
+    """
+    from zoo.downloads import fetch as fetch_file
+
+    module = module_of(name)
+    key = published(name).file if key is None else key
+    if key not in module.FILES:
+        known = ", ".join(module.FILES) or "none"
+        what = "its authors released no file" if key is None else f"there is no file and no published key {key!r}"
+        raise ValueError(f"weights: {name}: {what}; give the path of a file, or one of the published: {known}")
+    return fetch_file(module.FILES[key])
+
+
+def load(name: str, path: str | Path, overrides: Mapping[str, Any]) -> BuiltGraph:
+    """A network with the weights of an authors' file, its quirks switched on, in eval mode.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for a file that is not one of tensors; one message with all missing, unexpected, misshapen tensors.
+    """
+    from zoo import registry
+
+    known = published(name)
+    entry = registry.entry(name)
+    given = {**known.options, **overrides}
+    model = entry.graph(**given).build()
+    layout(name, model, {**entry.defaults, **given}).load(model, select(tensors(read_checkpoint(path)), known))
+    return model.eval()
+
+
+def export(name: str, model: BuiltGraph, options: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The authors' state dict of a network of ours, with the prefix it has in their file."""
+    known = published(name)
+    return {known.prefix + key: value for key, value in layout(name, model, options).write(model.state_dict()).items()}
+
+
+def _plain_numpy() -> list[Any]:
+    """What old checkpoints hold beside tensors: numpy numbers, under the module names of numpy 1 and 2."""
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    numbers = [type(np.dtype(code)) for code in ("float64", "float32", "int64", "int32", "bool")]
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *numbers]
