@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     names.add_argument("pattern", nargs="?", default="*", help="such as 'demo/*' (default: all)")
     names.set_defaults(command=_list)
 
-    show = verbs_.add_parser("show", help="a network as text, or as a picture")
+    show = verbs_.add_parser("show", help="a network as text or as a picture, and what its authors published")
     show.add_argument("name", help="as `list` prints it")
     show.add_argument("options", nargs="*", metavar="key=value", help="options of the network, such as depth=12")
     show.add_argument("--svg", type=Path, metavar="FILE", help="draw it into a file as well")
@@ -225,11 +225,15 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
+    from zoo import published
+
     given = overrides(options.options)
     graph = registry.graph(options.name, **given)
     print(graph)
     values = {**registry.entry(options.name).defaults, **given}
     print("options: " + ", ".join(f"{key}={value}" for key, value in values.items()))
+    for line in published.describe(options.name):
+        print(line)
     if options.svg is not None:
         graph.draw(options.svg)
         print(f"drawn: {options.svg}")

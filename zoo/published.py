@@ -34,6 +34,7 @@ class Published:
         beside: prefixes of keys that belong to other networks or to losses.
         optional: regular expressions of keys that may be there or not and hold nothing that is used.
         options: options of the network that the published weights need, such as quirks of the authors' code.
+        results: published numbers of this network, a line each.
     """
 
     file: str | None = None
@@ -41,6 +42,7 @@ class Published:
     beside: Sequence[str] = ()
     optional: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    results: Sequence[str] = ()
 
 
 def module_of(name: str) -> ModuleType:
@@ -59,6 +61,19 @@ def published(name: str) -> Published:
         raise ValueError(f"weights: {name!r} has no published weights; those known are of {known}")
     found: Published = module.PUBLISHED[name]
     return found
+
+
+def describe(name: str) -> list[str]:
+    """Lines for a reader: the published file of a network, the options it needs, the published numbers."""
+    try:
+        module, known = module_of(name), published(name)
+    except ValueError:
+        return []
+    source = module.FILES.get(known.file)
+    lines = [f"published: {known.file}: {source.url} (md5 {source.md5 or 'not published'})"] if source else []
+    if known.options:
+        lines.append("its weights need: " + ", ".join(f"{key}={value}" for key, value in known.options.items()))
+    return [*lines, *(f"published result: {line}" for line in known.results)]
 
 
 def layout(name: str, model: BuiltGraph | nn.Module, options: Mapping[str, Any]) -> Layout:

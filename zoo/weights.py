@@ -47,7 +47,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"weights: no file {str(path)!r}; `python -m zoo demo` writes those of the demo")
+        raise FileNotFoundError(f"weights: no file {str(path)!r}")
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
@@ -63,6 +63,7 @@ def load(path: str | Path) -> BuiltGraph:
         ValueError: if the file holds no graph, or tensors that do not fit it.
     """
     from flowkit.graph import Graph
+    from zoo.blocks import kinds as _kinds  # noqa: F401  a stored graph may be made of them
 
     _, notes = read(path)
     if GRAPH_KEY not in notes:
