@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
-import signal
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -26,6 +23,7 @@ from zoo import weights
 from zoo.training.batches import Batches, mixed
 from zoo.training.experiment import Experiment, Point
 from zoo.training.progress import StageProgress
+from zoo.training.trainer import keyboard_interrupt, quiet
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def _fit(stage: Stage, experiment: Experiment, reporter: _Reporter, checkpoints:
         save_on_train_epoch_end=True,
     )
     validation = Batches(*stage.validation, size=len(stage.validation[0]), seed=stage.seed)
-    with _quiet(), _keyboard_interrupt():
+    with quiet(), keyboard_interrupt():
         trainer = lightning.Trainer(
             accelerator="cpu",
             max_epochs=stage.epochs,
@@ -163,33 +161,6 @@ def _fit(stage: Stage, experiment: Experiment, reporter: _Reporter, checkpoints:
         )
         trainer.fit(experiment, stage.batches, validation, ckpt_path=resume, weights_only=True)
     return keeper.best_model_path
-
-
-@contextmanager
-def _keyboard_interrupt() -> Iterator[None]:
-    """Lightning turns Ctrl-C into an exit and leaves the signal ignored; this gives KeyboardInterrupt back."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as stop:
-        signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from stop
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's advice and banners; its errors still show."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _file(stage: Stage, folder: Path) -> Path:
