@@ -58,6 +58,13 @@ class Regression(Stoppable):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class Plain(Regression):
+    """Without noise, dropout or batch statistics."""
+
+    def __init__(self) -> None:
+        super().__init__(noise=0.0, dropout=0.0)
+
+
 class Adversarial(Stoppable):
     """Two networks, two optimisers, stepped by hand; no validation."""
 
@@ -163,6 +170,31 @@ def test_an_interrupted_run_ends_where_a_whole_one_does(kind: type[Stoppable], s
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
 
 
+class Jittered:
+    """Samples with noise drawn from the generator of their position."""
+
+    def __init__(self, tensors: tuple[Tensor, ...]) -> None:
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def draw(self, index: int, random: np.random.RandomState) -> tuple[Tensor, Tensor]:
+        x, y = (tensor[index] for tensor in self.tensors)
+        return x + torch.from_numpy(random.normal(size=3).astype(np.float32)), y
+
+
+def test_random_samples_are_alike_however_they_are_loaded(tmp_path: Path) -> None:
+    train = regression_data().train
+    assert isinstance(train, TensorDataset)
+    data, other = Data(Jittered(train.tensors)), Data(train)
+    here, a = run(Plain, tmp_path / "here", Fit(8, 8, 4, accelerator="cpu"), data)
+    there, b = run(Plain, tmp_path / "there", Fit(8, 8, 4, accelerator="cpu", workers=2), data)
+    still, c = run(Plain, tmp_path / "still", Fit(8, 8, 4, accelerator="cpu"), other)
+    assert same(here, there) and not same(here, still)
+    assert [mark["train"] for mark in a.history] == [mark["train"] for mark in b.history]
+
+
 def test_a_finished_run_is_read_and_keeps_the_best_weights(tmp_path: Path) -> None:
     settings = Fit(steps=12, batch=8, every=2, accelerator="cpu")
     first, fitted = run(Regression, tmp_path, settings, regression_data())
@@ -192,13 +224,6 @@ def test_changed_settings_are_refused_and_start_over_on_request(tmp_path: Path) 
     last.write_bytes(last.read_bytes()[:500])
     with pytest.raises(ValueError, match="cannot be read .*restart=True"):
         run(Regression, tmp_path, other, regression_data())
-
-
-class Plain(Regression):
-    """Without noise, dropout or batch statistics."""
-
-    def __init__(self) -> None:
-        super().__init__(noise=0.0, dropout=0.0)
 
 
 def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:

@@ -123,15 +123,19 @@ class Loaders(lightning.LightningDataModule):
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         self.positions = Positions(len(self.data.train), self.batch, self.batches, self.seed, rank, ranks)
         self.positions.chunk = self.trainer.current_epoch
-        return DataLoader(
-            Drawn(self.data.train, mixed(self.seed, 1)), batch_sampler=self.positions, num_workers=self.workers
-        )
+        return self._loader(self.data.train, mixed(self.seed, 1), self.positions)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         if self.data.validation is None:
             return []
         every = range(len(self.data.validation))
         batches = [[(i, i) for i in every[first : first + self.batch]] for first in every[:: self.batch]]
+        return self._loader(self.data.validation, mixed(self.seed, 2), batches)
+
+    def _loader(self, examples: Examples | RandomExamples, seed: int, batches: Any) -> DataLoader[Any]:
         return DataLoader(
-            Drawn(self.data.validation, mixed(self.seed, 2)), batch_sampler=batches, num_workers=self.workers
+            Drawn(examples, seed),
+            batch_sampler=batches,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
         )

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -181,9 +182,9 @@ def _train(
 
 def _keepers(folder: Path, best: bool) -> list[lightning.Callback]:
     """The newest checkpoint and, before it, so that it knows of it, the best."""
-    options = {"save_on_train_epoch_end": True, "enable_version_counter": False}
-    last = ModelCheckpoint(folder, "last", **options)
-    return [ModelCheckpoint(folder, "best", monitor="validation", **options), last] if best else [last]
+    keeper = partial(ModelCheckpoint, folder, save_on_train_epoch_end=True, enable_version_counter=False)
+    last = keeper(filename="last")
+    return [keeper(filename="best", monitor="validation"), last] if best else [last]
 
 
 def _strategy(experiment: lightning.LightningModule, settings: Fit) -> Any:
