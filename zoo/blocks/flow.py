@@ -100,6 +100,23 @@ def flow(
     return x
 
 
+def factored(x: g.Value, sizes: Sequence[int], *, depth: int, hidden: int, layers: int) -> tuple[g.Value, ...]:
+    """The unconditional flow of :func:`flow`, its result split along the channels into factors, the node "factors".
+
+    Raises:
+        ValueError: unless there are two or more sizes that add up to the channels of x.
+    """
+    z = flow(x, None, depth=depth, hidden=hidden, layers=layers)
+    parts: tuple[g.Value, ...] = g.split(z, list(sizes), name="factors")
+    return parts
+
+
+def chunk_sizes(channels: int, parts: int) -> list[int]:
+    """The sizes that ``torch.chunk`` gives: equal but for a smaller last one, and perhaps fewer than asked for."""
+    size = -(-channels // parts)
+    return [min(size, channels - start) for start in range(0, channels, size)]
+
+
 def fully_connected(
     x: g.Value, out: int, hidden: int = 256, depth: int = 2, norm: Norm = "none", tanh: bool = False
 ) -> g.Value:
