@@ -66,7 +66,7 @@ def spatial(z: g.Value, out: int, down: int) -> g.Value:
 
 
 def dense_rules(maps: int, ours: str = "", theirs: str = "net.") -> list[Rule]:
-    """Rules for :func:`dense` with this many linear maps: theirs are 1x1 convolutions, three places of a list a step."""
+    """Rules for :func:`dense` with this many linear maps: theirs are 1x1 convolutions, three places a step."""
     rules = []
     for i in range(maps):
         rules += [Rule(rf"linear_{i}\.weight", f"{3 * i}.weight", CONV1X1), Rule(rf"linear_{i}\.bias", f"{3 * i}.bias")]

@@ -121,7 +121,7 @@ def concepts(
     hidden: int = 512,
     layers: int = 2,
 ) -> g.Graph:
-    """A complete latent x (D,) <-> concepts factor_0 ... factor_K, each ~ N(0, 1); training tells which is the residual.
+    """A complete latent x (D,) <-> concepts factor_0 ... factor_K, each ~ N(0, 1); training decides which is which.
 
     Arguments:
         factors: the size of each concept; the sizes of the paper's were not published.
