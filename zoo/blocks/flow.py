@@ -181,6 +181,11 @@ def flow_rules(theirs: str = "") -> list[Rule]:
     return rules
 
 
+def factored_rules(theirs: str = "realnvp.") -> list[Rule]:
+    """Rules for :func:`factored`, and for any unconditional :func:`flow`, with the key names of the IIN."""
+    return block_rules(r"flow\.(\d+)\.", theirs + r"flow.\1.flow.", names=("0", "1", "2"))
+
+
 def fully_connected_rules(depth: int, norm: Norm = "none", ours: str = "", theirs: str = "main.") -> list[Rule]:
     """Rules for :func:`fully_connected`, whose layers the authors number in one sequence."""
     rules, index = [], 0

@@ -36,10 +36,10 @@ biggan_128 56ed256209fd40968864 a2148cf64807444113fac5eede060d28 biggan-128.pth
 biggan_256 437b501944874bcc92a4 e23db3caa34ac4c4ae922a75258dcb8d biggan-256.pth
 dequant_vae e7c8959b50a64f40826e 5c2a6fe765142cbdd9f10f15d65a68b6 dequantvae-20000.ckpt
 """
-"""Key, identifier at the host, md5, the authors' file name (two of which occur twice, so it is kept under both)."""
+"""Key, identifier at the host, md5, the authors' file name (one occurs twice, so each is kept in a folder)."""
 
 FILES: dict[str, Source] = {
-    key: Source(HOST.format(place), f"{key}-{name}", md5)
+    key: Source(HOST.format(place), f"invariances/{key}/{name}", md5)
     for key, place, md5, name in map(str.split, _TABLE.split("\n")[1:-1])
 }
 
