@@ -1,0 +1,1 @@
+"""A disentangling invertible interpretation network for explaining latent representations (arXiv 2004.13166)."""
