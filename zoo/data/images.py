@@ -126,8 +126,8 @@ def dequantise(image: U8, noise: float) -> F32:
     return ((_bytes(image) + noise) / 256.0 * 2.0 - 1.0).astype(np.float32)
 
 
-def iin_image(image: U8, size: int, noise: float) -> F32:
-    """MNIST, FashionMNIST and CIFAR10 of iin, section 3.5: steps 1 to 4 with a centre crop of ``size`` (32)."""
+def iin_image(image: U8, noise: float, size: int = 32) -> F32:
+    """MNIST, FashionMNIST and CIFAR10 of iin, section 3.5: steps 1 to 4 with a centre crop of ``size``."""
     return dequantise(centre_crop(resize_smallest(to_u8(to_float(image)), size), size), noise)
 
 
@@ -136,10 +136,15 @@ def iin_celeba(image: U8, noise: float, size: int = 64, crop: int = CELEBA_CROP)
     return dequantise(celeba(to_u8(to_float(image)), size, crop), noise)
 
 
+def net2net_celeba(image: U8, noise: float, size: int = 256) -> F32:
+    """CelebA of net2net, section 3: centre crop of 160, then ``size``, dequantised; nothing is truncated before."""
+    return dequantise(celeba(image, size), noise)
+
+
 def celeba(image: U8, size: int, crop: int = CELEBA_CROP) -> U8:
     """CelebA's centre crop of 160 from 178 x 218 pixels, then ``size``, uint8.
 
-    Source: iin 3.5 step 3; net2net 3 (followed there by ``dequantise``).
+    Source: iin 3.5 step 3; net2net 3.
     """
     return resize_smallest(centre_crop(image, crop), size)
 

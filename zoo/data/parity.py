@@ -37,7 +37,7 @@ def iin_preprocess(config: Mapping[str, Any], given: Arrays) -> Results:
     """``uint8_roundtrip``, ``mnist_<i>`` and ``celeba_<i>``; the noise is used up in this order."""
     noise = iter(given["in/noise"])
     digits = [
-        images.iin_image(image[..., None], config["mnist_size"], next(noise)) for image in given["in/mnist_uint8"]
+        images.iin_image(image[..., None], next(noise), config["mnist_size"]) for image in given["in/mnist_uint8"]
     ]
     faces = [
         images.iin_celeba(image, next(noise), config["celeba_size"], config["celeba_crop"])
@@ -66,7 +66,7 @@ def iin_cmnist_pairs(config: Mapping[str, Any], given: Arrays) -> Results:
         assert pair.colours is not None
         for side, (place, colour) in enumerate(zip((pair.first, pair.second), pair.colours, strict=True), 1):
             grey = given["in/images_uint8"][row[place]][..., None]
-            image = images.iin_image(grey, config["spatial_size"], next(noise))
+            image = images.iin_image(grey, next(noise), config["spatial_size"])
             results[f"ex{index}_image{side}"] = pairs.coloured(image, colour)
         results[f"ex{index}_factor"] = np.array(pair.factor)
     return results
