@@ -1,0 +1,171 @@
+"""Classifiers as greyboxes: torchvision's networks cut in two at a layer, with their preprocessing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.experts.cut import halves
+from zoo.extras import require
+from zoo.published import read_checkpoint, tensors
+from zoo.weights import mismatches
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's statistics of images in [0, 1]."""
+IMAGENET, SOFTMAX = "imagenet", "softmax"
+CLASSES = 1000
+SIDES = {"alexnet": 227}
+SIDE = 224
+HOOKS: dict[str, dict[str, str]] = {
+    "alexnet": {"conv5": "features.11", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"},
+    "vgg16": {"conv5": "features.29", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
+    "squeezenet1_0": {"fire9": "features.12", "conv10": "classifier.2"},
+    "squeezenet1_1": {"fire9": "features.12", "conv10": "classifier.2"},
+}
+"""The papers' names of layers, activation included; a ResNet's are its modules' (conv1, maxpool, layer1, fc ...)."""
+PREFIXES = ("module.", "model.")
+"""That the keys of checkpoints of classifiers may have: of data-parallel training, and of the invariances' files."""
+
+
+class Greybox(nn.Module):
+    """A fixed network f = decode . encode, cut at a layer whose output is the representation z.
+
+    Always in evaluation mode, with frozen parameters; gradients with respect to images and representations flow.
+
+    Arguments:
+        network: normalised images (B, C, side, side) -> logits (B, K), or another answer if ``softmax`` is off.
+        cut: where: "input" (the normalised image), the name of a module, or "softmax", the end; see
+            :func:`zoo.experts.cut.halves`.
+        side: the network's input size.
+        mean, std: by which images in [0, 1] are normalised, a number for each channel.
+        softmax: whether the answer is class probabilities.
+
+    Raises:
+        ValueError: for a cut that does not exist or is no bottleneck.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        cut: str,
+        side: int = SIDE,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
+        softmax: bool = True,
+    ) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.side, self.cut, self._softmax = side, cut, softmax and cut != SOFTMAX
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1), persistent=False)
+        # a tuple, so that the state dict holds the network once
+        self._halves: tuple[nn.Module, nn.Module]
+        if cut == SOFTMAX and softmax:
+            self._halves = (nn.Sequential(network, nn.Softmax(dim=1)), nn.Identity())
+        else:
+            self._halves = halves(network, cut)
+        with torch.no_grad():
+            self._carried = self._halves[0](torch.zeros(1, len(mean), side, side)).shape[1:]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of z, without the batch: (K,), or (K, H, W) for a feature map of more than one pixel."""
+        channels, *pixels = self._carried
+        return (channels, *pixels) if max(pixels, default=1) > 1 else (channels,)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] -> the network's input (B, C, side, side), normalised once.
+
+        Resized bilinearly, without antialiasing, as the authors' networks see them.
+
+        Raises:
+            ValueError: for another shape.
+        """
+        if images.ndim != 4 or images.shape[1] != len(self.mean):
+            raise ValueError(f"images: expected (B, {len(self.mean)}, H, W), got {tuple(images.shape)}")
+        resized = F.interpolate(images, (self.side, self.side), mode="bilinear", align_corners=False)
+        return (0.5 * (resized + 1) - self.mean) / self.std
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] -> z (B, *shape)."""
+        z: Tensor = self._halves[0](self.preprocess(images))
+        return z.reshape(-1, *self.shape)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z (B, *shape) -> the answer: class probabilities (B, K); decode(encode(x)) == forward(x) at every cut."""
+        answer: Tensor = self._halves[1](z.reshape(-1, *self._carried))
+        return answer.softmax(1) if self._softmax else answer
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] -> what the network says before any softmax (B, K), whatever the cut."""
+        logits: Tensor = self.network(self.preprocess(images))
+        return logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] -> the answer, as :meth:`decode` gives it."""
+        return self.decode(self.encode(images))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+
+def greybox(name: str, cut: str, classes: int = CLASSES, weights: str | Path | None = None) -> Greybox:
+    """A classifier cut at a layer.
+
+    Arguments:
+        name: of a network of torchvision, such as alexnet, resnet50, resnet101, vgg16, squeezenet1_1.
+        cut: "input", a name of ``HOOKS``, the name of a module or function, or "softmax".
+        classes, weights: as :func:`classifier`.
+
+    Raises:
+        ValueError: for an unknown network, cut or file; FileNotFoundError if there is no such file.
+    """
+    where = HOOKS.get(name, {}).get(cut, cut)
+    return Greybox(classifier(name, classes, weights), where, SIDES.get(name, SIDE))
+
+
+def classifier(name: str, classes: int = CLASSES, weights: str | Path | None = None) -> nn.Module:
+    """A network of torchvision with a head of its own.
+
+    Arguments:
+        classes: of the head; with ImageNet's weights and another number than 1000 the head is a fresh one.
+        weights: "imagenet" for torchvision's (downloaded by torchvision); a torch file with torchvision's keys,
+            perhaps below ``state_dict`` and with one of ``PREFIXES``; None for random ones.
+
+    Raises:
+        ValueError: for an unknown network, or a file that does not fit: every missing, unexpected, misshapen tensor.
+        FileNotFoundError: if there is no such file.
+    """
+    require("torchvision")
+    from torchvision import models
+
+    if name not in models.list_models(models):
+        raise ValueError(f"classifier: expected a network of torchvision, such as alexnet or resnet101, got {name!r}")
+    network: nn.Module = models.get_model(name, weights=None, num_classes=classes)
+    if weights == IMAGENET:
+        theirs = models.get_model_weights(name).IMAGENET1K_V1.get_state_dict(check_hash=True)
+        own = network.state_dict()
+        network.load_state_dict({key: v if v.shape == own[key].shape else own[key] for key, v in theirs.items()})
+    elif weights is not None:
+        load(network, weights)
+    return network.eval()
+
+
+def load(network: nn.Module, path: str | Path) -> None:
+    """Fills a classifier from a torch file; see :func:`classifier`."""
+    state = tensors(read_checkpoint(path))
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    faults = mismatches(network.state_dict(), state)
+    if faults:
+        raise ValueError(f"weights: {str(path)!r} does not fit the network\n  " + "\n  ".join(faults))
+    network.load_state_dict(state)
