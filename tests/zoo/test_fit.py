@@ -1,5 +1,6 @@
 """A run that was interrupted ends bit for bit where a whole one does; two processes are one with the double batch."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ QUIET = Console(quiet=True)
 
 
 class Stoppable(lightning.LightningModule):
-    """Stops as Ctrl-C would when it is told to."""
+    """Gets a Ctrl-C when it is told to."""
 
     stop_at: int | None = None
     batches_run = 0
 
     def count(self) -> None:
         if Stoppable.batches_run == Stoppable.stop_at:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         Stoppable.batches_run += 1
 
 
@@ -156,6 +157,7 @@ def test_an_interrupted_run_ends_where_a_whole_one_does(kind: type[Stoppable], s
     Stoppable.stop_at, Stoppable.batches_run = stop_at, 0
     with pytest.raises(KeyboardInterrupt):
         run(kind, tmp_path / "broken", settings, data)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the next Ctrl-C works as well"
     Stoppable.stop_at, Stoppable.batches_run = None, 0
     resumed, fitted = run(kind, tmp_path / "broken", settings, data)
     assert Stoppable.batches_run == 24 - stop_at // 4 * 4, "it went on from the last checkpoint"

@@ -81,6 +81,7 @@ def test_celeba_is_cut_where_the_papers_cut_it() -> None:
 def test_grey_levels_lose_one_in_95_of_256_and_dequantised_ones_stay_in_their_cell() -> None:
     levels = np.arange(256, dtype=np.uint8)
     assert np.count_nonzero(images.to_u8(images.to_float(levels)) != levels) == 95
+    assert images.to_u8(np.array([-1.2, 1.2], np.float32)).tolist() == [0, 255]
     for share in (0.0, 0.3, 0.999):
         cell = (images.dequantise(levels, share).astype(np.float64) + 1) * 128
         np.testing.assert_allclose(cell, levels + share, atol=1e-4)

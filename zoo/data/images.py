@@ -114,8 +114,11 @@ def to_float(image: U8) -> F32:
 
 
 def to_u8(image: F32) -> U8:
-    """(x + 1) * 127.5, truncated: 95 of the 256 grey values come back one lower. Source: iin 3.5 step 2."""
-    return ((image + 1.0) * 127.5).astype(np.uint8)
+    """(x + 1) * 127.5, clipped and truncated: 95 of the 256 grey values come back one lower.
+
+    Source: iin 3.5 step 2; iin 4.1, the images of the FID.
+    """
+    return np.clip((image + 1.0) * 127.5, 0, 255).astype(np.uint8)
 
 
 def dequantise(image: U8, noise: float) -> F32:

@@ -14,6 +14,7 @@ from torch import Tensor
 from zoo.training.batches import mixed
 from zoo.training.draws import Loaders
 from zoo.training.progress import StageProgress
+from zoo.training.trainer import silence
 
 TRAINING, VALIDATION = 3, 4  # tell the seeds of the two apart
 
@@ -59,6 +60,10 @@ class Record(lightning.Callback):
     def __getstate__(self) -> dict[str, Any]:
         # A console cannot go to another process; that one has its own.
         return {**self.__dict__, "_console": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        silence()
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history}

@@ -20,16 +20,24 @@ def keyboard_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt from stop
 
 
+LOGGERS = ("lightning.pytorch", "lightning.fabric")
+
+
+def silence() -> None:
+    """``quiet`` for the rest of the process, one that a Trainer has started."""
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without Lightning's advice and banners; its errors still show."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
+            silence()
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
