@@ -32,7 +32,8 @@ def block(
     depth: int,
     activation: Activation = "none",
     exact_logdet: bool = True,
-    norm: bool = True,
+    exact_inverse: bool = True,
+    coupling_only: bool = False,
 ) -> g.Value:
     """One block on x (C,), given an embedding h (E,) or nothing.
 
@@ -40,25 +41,31 @@ def block(
         hidden, depth: width of the conditioner networks and how many hidden-to-hidden layers they have.
         activation: "lrelu" is x where x >= 0 and 0.9 x elsewhere.
         exact_logdet: False reports a log-det of 0 for the activation, as the authors' code does.
-        norm: whether actnorm and activation come first; without, the block is the coupling and the shuffle alone.
+        exact_inverse: see :func:`double_coupling`.
+        coupling_only: without actnorm, activation and shuffle: the authors' pure affine block.
     """
-    if norm:
-        x = g.actnorm(x, log_scale=False, name="norm")
+    if coupling_only:
+        return double_coupling(x, h, hidden, depth, exact_inverse)
+    x = g.actnorm(x, log_scale=False, name="norm")
     if activation == "lrelu":
         x = (g.leaky_relu if exact_logdet else g.legacy_leaky_relu)(x, name="activation")
-    return g.shuffle(double_coupling(x, h, hidden, depth), name="shuffle")
+    return g.shuffle(double_coupling(x, h, hidden, depth, exact_inverse), name="shuffle")
 
 
-def double_coupling(x: g.Value, h: g.Value | None, hidden: int, depth: int) -> g.Value:
+def double_coupling(x: g.Value, h: g.Value | None, hidden: int, depth: int, exact_inverse: bool = True) -> g.Value:
     """Two half-couplings, "first" and "second": [a, b] -> [b', a'] with b' = b exp(s0(a)) + t0(a) and so on.
 
     With an odd number of channels the larger half comes first in both, as in the authors' forward pass.
+
+    Arguments:
+        exact_inverse: False cuts the halves of an odd number of channels where the authors' reverse pass cuts them,
+            which does not undo the forward pass; even numbers are the same either way.
     """
     nets = tuple(g.nets.mlp(hidden=hidden, depth=depth, tanh_last=tanh) for tanh in (True, False))
     half = (x.channels + 1) // 2
     swapped = "swap" if x.channels % 2 == 0 else None
     x = g.affine_coupling(x, condition=h, net=nets, clamp="none", split=half, permutation=swapped, name="first")
-    x = x if swapped else g.swap(x, split=half, name="swap")
+    x = x if swapped else (g.swap if exact_inverse else g.legacy_swap)(x, split=half, name="swap")
     second: g.Value = g.affine_coupling(x, condition=h, net=nets, clamp="none", split=half, name="second")
     return second
 
@@ -72,18 +79,20 @@ def flow(
     layers: int,
     activation: Activation = "none",
     exact_logdet: bool = True,
+    exact_inverse: bool = True,
     conditioning: Conditioning = "none",
-    norm: bool = True,
+    coupling_only: bool = False,
 ) -> g.Value:
     """``depth`` blocks, the node "flow" (or, with "sequential" conditioning, the nodes "block_0", "block_1" ...).
 
     Arguments:
         layers: hidden-to-hidden layers of a conditioner network, 2 in all published models.
+        activation, exact_logdet, exact_inverse, coupling_only: as in :func:`block`.
         conditioning: "sequential" passes h through a linear map of its own, "condition_i", before every block.
     """
 
     def conditional(x: g.Value, h: g.Value | None) -> g.Value:
-        return block(x, h, hidden, layers, activation, exact_logdet, norm)
+        return block(x, h, hidden, layers, activation, exact_logdet, exact_inverse, coupling_only)
 
     def unconditional(x: g.Value) -> g.Value:
         return conditional(x, None)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from flowkit import graph as g
 from flowkit import ops
-from flowkit.bijections import LeakyReLU
+from flowkit.bijections import LeakyReLU, Swap
 
 
 @g.register("legacy_leaky_relu")
@@ -36,3 +36,19 @@ class LegacyLeakyReLU(LeakyReLU):
         """x (B, C, *spatial) and zeros (B,)."""
         x, logdet = super().inverse(y)
         return x, torch.zeros_like(logdet)
+
+
+@g.register("legacy_swap")
+class LegacySwap(Swap):
+    """A swap whose inverse moves ``split`` channels to the end as well, which undoes it for halves of one size only.
+
+    The reverse pass of Net2Net's coupling does this to an odd number of channels; not exact.
+    """
+
+    in_place = one_operator = False
+
+    def inverse(
+        self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, C, *spatial) and zeros (B,)."""
+        return super().forward(y)

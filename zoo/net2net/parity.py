@@ -2,49 +2,285 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
+from typing import Any
 
-from zoo.blocks.flow import Norm
-from zoo.layouts import Layout
-from zoo.net2net import graph
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from flowkit import graph as g
+from flowkit.graph import BuiltGraph
+from zoo.blocks import embedders, flow
+from zoo.data.parity import net2net_preprocess
+from zoo.layouts import Layout, Rule
+from zoo.net2net import graph, losses
 from zoo.net2net.published import translator_rules
 from zoo.parity import Checks, Fixture
 
+Answers = dict[str, Tensor]
 
-def conditional_flow(fixture: Fixture) -> dict[str, Tensor]:
-    """A whole flow in eval mode: latent, log-det, the way back, a sample from given noise."""
-    given = fixture.config["params"]
-    norm: Norm = (
-        "batch" if given.get("conditioner_use_bn") else "actnorm" if given.get("conditioner_use_an") else "none"
-    )
-    layers = given.get("conditioning_depth", 2)
-    net = (
-        graph.translator(
-            dim=given["in_channels"],
-            condition=given["conditioning_dim"],
-            embedding=given["embedding_dim"],
-            depth=given["n_flows"],
-            hidden=given["hidden_dim"],
-            layers=given["hidden_depth"],
-            activation=given.get("activation", "lrelu"),
-            exact_logdet=False,
-            conditioning=given.get("conditioning_option", "none"),
-            embedder_hidden=given.get("conditioning_hidden_dim", 256),
-            embedder_layers=layers,
-            embedder_norm=norm,
-        )
-        .build()
-        .eval()
-    )
-    Layout(net, translator_rules(layers, norm)).load(net, fixture.state)
-    x, c = fixture["in/x"].flatten(1), fixture["in/c"].float().flatten(1)
-    y, logdet = net(x, c)
-    answers = {"out/y": y, "out/logdet": logdet, "out/embedding": net.get_submodule("embedder")(c)}
-    answers["out/rev_of_y"] = net.inverse(z=y, condition=c)[0]
-    if "in/z" in fixture:
-        answers["out/sample"] = net.inverse(z=fixture["in/z"].flatten(1), condition=c)[0]
-    answers["out/nll"] = 0.5 * y.square().sum(1)
+
+def loaded(network: g.Graph, rules: Sequence[Rule], fixture: Fixture) -> BuiltGraph:
+    """The network in eval mode with the weights of the file."""
+    net = network.build().eval()
+    Layout(net, rules).load(net, fixture.state)
+    return net
+
+
+def vector(value: Tensor) -> Tensor:
+    """(B, C, 1, 1) or (B, C) as (B, C)."""
+    return value.flatten(1).float()
+
+
+def actnorm(fixture: Fixture) -> Answers:
+    """Forward, log-det and reverse of images and vectors, and what the first batch sets."""
+    channels = fixture.config["params"]["num_features"]
+    rules = [Rule("norm." + rule.ours, rule.theirs, rule.form) for rule in flow.NORM]
+    answers: Answers = {}
+    for rank, shape in (("4", (channels, None, None)), ("2", (channels,))):
+        network = g.graph(y=g.actnorm(g.input("x", shape), log_scale=False, name="norm"))
+        net = loaded(network, rules, fixture)
+        y, logdet = net(fixture[f"in/x{rank}"])
+        answers |= {f"out/y{rank}": y, f"out/logdet{rank}": logdet, f"out/rev{rank}": net.inverse(y)[0]}
+        fresh = network.build().train()
+        y, logdet = fresh(fixture[f"in/init_x{rank}"])
+        answers |= {f"out/init_y{rank}": y, f"out/init_logdet{rank}": logdet}
+        state = Layout(fresh, rules).write(fresh.state_dict())
+        answers |= {f"out/init_{key}{rank}": value for key, value in state.items()}
     return answers
 
 
-CHECKS = Checks({"cond_flow_bn": conditional_flow, "cond_flow_an_seq_lrelu": conditional_flow})
+def activation_and_shuffle(fixture: Fixture) -> Answers:
+    """A leaky ReLU and a fixed permutation, both ways."""
+    params = fixture.config["params"]
+    given = vector(fixture["in/x"])
+    channels = given.shape[1]
+    relu = g.graph(y=g.legacy_leaky_relu(g.input("x", channels), slope=params.get("alpha", 0.9))).build()
+    shuffle = loaded(
+        g.graph(y=g.shuffle(g.input("x", channels), name="shuffle")),
+        [Rule(r"shuffle\.permutation", "forward_shuffle_idx", copies=(("backward_shuffle_idx", Tensor.argsort),))],
+        fixture,
+    )
+    return {
+        "out/lrelu": relu(given)[0],
+        "out/lrelu_rev": relu.inverse(given)[0],
+        "out/shuffle": shuffle(given)[0],
+        "out/shuffle_rev": shuffle.inverse(given)[0],
+    }
+
+
+def both_ways(net: BuiltGraph, fixture: Fixture) -> Answers:
+    """y and log-det of x, and the reverse pass of x, given an embedding "in/xc" if there is one."""
+    x = vector(fixture["in/x"])
+    h = (vector(fixture["in/xc"]),) if "in/xc" in fixture else ()
+    y, logdet = net(x, *h)
+    return {"out/y": y, "out/logdet": logdet, "out/rev": net.inverse(x, *h)[0]}
+
+
+def coupling(fixture: Fixture) -> Answers:
+    """A double coupling, with or without a condition."""
+    params = fixture.config["params"]
+    x, h = _inputs(params)
+    depth = params.get("hidden_depth", params.get("depth", 2))
+    y = flow.double_coupling(x, h, params["hidden_dim"], depth, exact_inverse=False)
+    return both_ways(loaded(g.graph(y=y), flow.coupling_rules(theirs=""), fixture), fixture)
+
+
+def block(fixture: Fixture) -> Answers:
+    """A block of a flow, with or without a condition."""
+    params = fixture.config["params"]
+    x, h = _inputs(params)
+    activation: flow.Activation = "none" if h is None else params.get("activation", "lrelu")
+    y = flow.flow(
+        x,
+        h,
+        depth=1,
+        hidden=params["hidden_dim"],
+        layers=params["hidden_depth"],
+        activation=activation,
+        exact_logdet=False,
+        exact_inverse=False,
+    )
+    return both_ways(loaded(g.graph(y=y), flow.block_rules(r"flow\.(0)\.", ""), fixture), fixture)
+
+
+def _inputs(params: dict[str, Any]) -> tuple[g.Value, g.Value | None]:
+    x = g.input("x", params["in_channels"])
+    return x, g.input("h", params["cond_channels"]) if "cond_channels" in params else None
+
+
+def fully_connected(fixture: Fixture) -> Answers:
+    """A conditioner network in eval mode and, if asked for, in training mode with its statistics afterwards."""
+    params = fixture.config["params"]
+    norm = _norm(params, "use_")
+    x, depth = g.input("x", params["dim"]), params["depth"]
+    tanh = bool(params.get("use_tanh"))
+    y = flow.fully_connected(
+        x, params.get("out_dim") or params["dim"], params.get("hidden_dim", 256), depth, norm, tanh
+    )
+    rules = flow.fully_connected_rules(depth, norm)
+    net = loaded(g.graph(y=y), rules, fixture)
+    answers = {"out/y_eval": net(vector(fixture["in/x"]))}
+    answers["out/y_train"] = net.train()(vector(fixture["in/x"]))
+    state = Layout(net, rules).write(net.state_dict())
+    return answers | {f"out/after_{key}": value for key, value in state.items()}
+
+
+def _norm(params: dict[str, Any], prefix: str) -> flow.Norm:
+    return "batch" if params.get(f"{prefix}bn") else "actnorm" if params.get(f"{prefix}an") else "none"
+
+
+def dense_embedder(fixture: Fixture) -> Answers:
+    """The embedder of vectors."""
+    params = fixture.config["params"]
+    dims = params.get("given_dims")
+    if dims is None:
+        dims = embedders.dense_dims(params["in_dim"], params["up_dim"], params.get("depth", 4))
+    z = g.input("z", dims[0])
+    net = loaded(g.graph(h=embedders.dense(z, dims)), embedders.dense_rules(len(dims) - 1), fixture)
+    return {"out/y": net(vector(fixture["in/x"]))}
+
+
+def unconditional(fixture: Fixture) -> Answers:
+    """An unconditional flow: latent, log-det, the way back, a sample from given noise."""
+    params = fixture.config["params"]
+    network = graph.unconditional(
+        dim=params["in_channels"],
+        depth=params["n_flows"],
+        hidden=params["hidden_dim"],
+        layers=params["hidden_depth"],
+        exact_inverse=False,
+        coupling_only="PureAffine" in fixture.config["target"],
+    )
+    return transported(loaded(network, flow.flow_rules(), fixture), fixture)
+
+
+def without_embedder(fixture: Fixture) -> Answers:
+    """A flow that is given the embedding itself."""
+    params = fixture.config["params"]
+    network = graph.conditional_flow(
+        dim=params["in_channels"],
+        embedding=params["embedding_dim"],
+        depth=params["n_flows"],
+        hidden=params["hidden_dim"],
+        layers=params["hidden_depth"],
+        activation=params.get("activation", "lrelu"),
+        exact_logdet=False,
+        conditioning=params.get("conditioning_option", "none"),
+    )
+    return transported(loaded(network, flow.flow_rules(), fixture), fixture, vector(fixture["in/embedding"]))
+
+
+def transported(net: BuiltGraph, fixture: Fixture, *condition: Tensor) -> Answers:
+    """What a flow does with "in/x" and, backwards, with "in/z"."""
+    y, logdet = net(vector(fixture["in/x"]), *condition)
+    answers = {"out/y": y, "out/logdet": logdet, "out/rev_of_y": net.inverse(y, *condition)[0]}
+    if "in/z" in fixture:
+        answers["out/sample"] = net.inverse(vector(fixture["in/z"]), *condition)[0]
+    return answers | {"out/nll": losses.half_square(y)}
+
+
+def translator(params: dict[str, Any]) -> tuple[g.Graph, list[Rule]]:
+    """The authors' ``ConditionalFlatCouplingFlow`` with their arguments, and its key names."""
+    norm, layers = _norm(params, "conditioner_use_"), params.get("conditioning_depth", 2)
+    network = graph.translator(
+        dim=params["in_channels"],
+        condition=params["conditioning_dim"],
+        embedding=params["embedding_dim"],
+        depth=params["n_flows"],
+        hidden=params["hidden_dim"],
+        layers=params["hidden_depth"],
+        activation=params.get("activation", "lrelu"),
+        exact_logdet=False,
+        conditioning=params.get("conditioning_option", "none"),
+        embedder_hidden=params.get("conditioning_hidden_dim", 256),
+        embedder_layers=layers,
+        embedder_norm=norm,
+    )
+    return network, translator_rules(layers, norm)
+
+
+def conditional(fixture: Fixture) -> Answers:
+    """A whole flow in eval mode: latent, log-det, the way back, a sample from given noise."""
+    net = loaded(*translator(fixture.config["params"]), fixture)
+    c = vector(fixture["in/c"])
+    return transported(net, fixture, c) | {"out/embedding": net.get_submodule("embedder")(c)}
+
+
+def transfer(fixture: Fixture) -> Answers:
+    """From one label to another, whole and blended."""
+    params, alpha = fixture.config["params"], fixture.config["alpha"]
+    net = loaded(*translator(params), fixture)
+    source, target = (F.one_hot(fixture[f"in/{end}"], params["conditioning_dim"]).float() for end in ("src", "dst"))
+    z = vector(fixture["in/z"])
+    v, logdet = net(z, source)
+    moved = net.inverse(v, target)[0]
+    return {"out/v": v, "out/logdet": logdet, "out/zt": moved, "out/z_alpha": (1 - alpha) * z + alpha * moved}
+
+
+def training(fixture: Fixture) -> Answers:
+    """Steps of the flow's training from the first batch on: losses, gradients, what is set, what has changed."""
+    params = fixture.config["params"]
+    network, rules = translator(params)
+    net = loaded(network, rules, fixture).train()
+    layout = Layout(net, rules)
+    optimizer = losses.optimizer(net.parameters(), 1e-3)
+    x = vector(fixture["in/x"])
+    c = F.one_hot(fixture["in/label"], params["conditioning_dim"]).float()
+    answers: Answers = {}
+    for step in range(2):
+        z, logdet = net(x, c)
+        terms = losses.likelihood(z, logdet)
+        for name, key in (("total", "total_loss"), ("nll", "nll_loss"), ("nlogdet", "nlogdet_loss")):
+            answers[f"loss/{name}_{step}"] = terms[key].detach()
+        optimizer.zero_grad()
+        terms["total_loss"].backward()
+        if step == 0:
+            answers |= {"out/zz": z, "out/logdet": logdet}
+            answers |= {f"init/{key}": v.clone() for key, v in layout.write(net.state_dict()).items()}
+            answers |= {f"grad/{key}": v.clone() for key, v in layout.gradients(net).items()}
+        optimizer.step()
+    return answers | {f"after/{key}": v for key, v in layout.write(net.state_dict()).items()}
+
+
+def preprocess(fixture: Fixture) -> Answers:
+    """Images of the data sets, and the condition of super-resolution."""
+    found = net2net_preprocess(fixture.config, fixture.arrays)
+    return {f"out/{key}": torch.from_numpy(value.copy()) for key, value in found.items()}
+
+
+LINEAR, BATCH_NORM = ("[0369]", "1[258]"), ("[147]", "1[0369]")
+"""Where linear maps and batch norms lie in an embedder with batch norm.
+
+A bias before a batch norm has no effect and a gradient of rounding errors, which Adam turns into steps of the learning
+rate (1e-3), up or down: after two steps two computations may differ by 4e-3, and so the mean that the batch norm keeps
+(momentum 0.1) after the second batch by 2e-4.
+"""
+
+CHECKS = Checks(
+    {
+        "actnorm": actnorm,
+        "invlrelu_shuffle": activation_and_shuffle,
+        "coupling": coupling,
+        "cond_coupling": coupling,
+        "uncond_block": block,
+        "cond_block_none": block,
+        "cond_block_lrelu": block,
+        "fc": fully_connected,
+        "dense_embedder": dense_embedder,
+        "uncond_flow": unconditional,
+        "pureaffine_flow": unconditional,
+        "conditional_flow_noembedder": without_embedder,
+        "cond_flow_bn": conditional,
+        "cond_flow_an_seq_lrelu": conditional,
+        "cond_flow_train": training,
+        "domain_transfer": transfer,
+        "preprocess": preprocess,
+    },
+    tolerances={
+        **{f"cond_flow_train:after/embedder.main.{place}.bias": 4e-3 for place in LINEAR},
+        **{f"cond_flow_train:after/embedder.main.{place}.running_mean": 2.5e-4 for place in BATCH_NORM},
+        "preprocess": 0.0,
+    },
+)

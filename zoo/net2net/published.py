@@ -5,34 +5,66 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.blocks import flow
+from zoo.blocks import embedders, flow
 from zoo.downloads import Source
 from zoo.layouts import Rule
+from zoo.net2net.graph import OURS, RELEASED, SPATIAL
 from zoo.published import Published
 
-FILES: dict[str, Source] = {}
+HEIBOX, SHORT = "https://heibox.uni-heidelberg.de/{}/?dl=1", "https://k00.fr/{}"
+_LOGS = """
+ae-faces32 heibox f/b0b103af8406467abe48 2020-10-16T17-11-42_FacesFQ32x32 last.ckpt
+ae-faces256 short 94lw2vlg 2020-09-16T16-23-39_FacesXL256z128 last.ckpt
+ae-anime256 heibox f/315c628c8b0e40238132 2020-09-30T21-40-22_AnimeAndFHQ epoch=000007.ckpt
+ae-portraits256 heibox f/4f9449418a2e4025bb5f 2020-09-29T23-47-10_PortraitsAndFFHQ epoch=000004.ckpt
+ae-coco256 short fbti4058 2020-12-18T22-49-43_coco256 last.ckpt
+celeba-celebahq-ffhq short lro927bu 2020-11-30T23-32-28_celeba_celebahq_ffhq_256 last.ckpt
+anime-photography heibox d/075e81e16de948aea7a1 2020-12-02T13-58-19_anime_photography_256 epoch=000004.ckpt
+portraits-photography short y3rvnl3j 2020-12-02T16-19-39_portraits_photography_256 epoch=000003.ckpt
+"""
+"""Key, host, place there, the authors' log folder, file name. No hashes were published."""
+_PARTS = """
+biggan-128 56ed256209fd40968864 a2148cf64807444113fac5eede060d28 biggan-128.pth
+biggan-256 437b501944874bcc92a4 e23db3caa34ac4c4ae922a75258dcb8d biggan-256.pth
+dequant-vae e7c8959b50a64f40826e 5c2a6fe765142cbdd9f10f15d65a68b6 dequantvae-20000.ckpt
+lpips-vgg 607503859c864bc1b30b d507d7349b931f0638a25a48a722f98a vgg.pth
+captioner b03aae864a0f42f1a2c3 db185e0f6791e60d27c00de0f40c376c captioning_model_pt16.ckpt
+"""
+"""Key, place at the first host, md5, file name."""
 
-FLOW = Published(
-    prefix="flow.", beside=("first_stage_model.", "cond_stage_model.", "to_c_model.", "dequantizer.", "loss.")
-)
-PUBLISHED: dict[str, Published] = dict.fromkeys(
-    (
-        "net2net/superresolution-faces",
-        "net2net/anime-photography",
-        "net2net/portraits-photography",
-        "net2net/celeba-celebahq-ffhq",
-        "net2net/sbert-to-coco-ae256",
-        "net2net/sbert-to-bigbigan",
-        "net2net/sbert-to-biggan256",
-        "net2net/tiny",
-    ),
-    FLOW,
-)
+
+def _files() -> dict[str, Source]:
+    files = {}
+    for key, host, place, folder, name in map(str.split, _LOGS.strip().split("\n")):
+        url = (HEIBOX if host == "heibox" else SHORT).format(place)
+        files[key] = Source(url, f"net2net/{folder}/checkpoints/{name}")
+    for key, place, md5, name in map(str.split, _PARTS.strip().split("\n")):
+        files[key] = Source(HEIBOX.format(f"f/{place}"), f"net2net/{name}", md5)
+    return files
+
+
+FILES: dict[str, Source] = _files()
+"""All that the authors offered. No flow of super-resolution or of text to image is among it."""
+FLOW_EXTRAS = ("first_stage_model.", "cond_stage_model.", "to_c_model.", "dequantizer.", "loss.")
+"""What else the checkpoint of a flow holds: the experts, and the losses of an autoencoder that is one."""
+PUBLISHED: dict[str, Published] = {
+    f"net2net/{name}": Published(name if name in FILES else None, prefix="flow.", beside=FLOW_EXTRAS)
+    for name in (
+        *RELEASED,
+        *OURS,
+        *SPATIAL,
+        *("conditional-flow", "tiny-conditional-flow", "unconditional", "pure-affine", "tiny-unconditional"),
+    )
+}
 
 
 def rules(name: str, options: Mapping[str, Any]) -> list[Rule]:
     """The authors' key names for a network of this paper with these options."""
-    return translator_rules(options["embedder_layers"], options["embedder_norm"])
+    if "embedder_layers" in options:
+        return translator_rules(options["embedder_layers"], options["embedder_norm"])
+    if "down" in options:
+        return [*flow.flow_rules(), *embedders.spatial_rules("embedder.", "embedder.")]
+    return flow.flow_rules()
 
 
 def translator_rules(embedder_layers: int, embedder_norm: flow.Norm) -> list[Rule]:
