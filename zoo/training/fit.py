@@ -21,6 +21,7 @@ from rich.console import Console
 
 from flowkit.graph import BuiltGraph
 from zoo import weights
+from zoo.extras import require
 from zoo.training.draws import Data, Loaders
 from zoo.training.record import Mark, Record
 from zoo.training.trainer import keyboard_interrupt, quiet
@@ -108,6 +109,7 @@ def fit(
         KeyboardInterrupt: on Ctrl-C; the same call goes on from the last checkpoint.
         ValueError: if ``out`` holds a run with other settings or a broken checkpoint, or for settings that do not fit.
     """
+    require("tensorboard")
     _check(experiment, data, settings)
     checkpoints, last = out / "checkpoints", out / "checkpoints" / "last.ckpt"
     if restart:
