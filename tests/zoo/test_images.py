@@ -87,6 +87,11 @@ def test_grey_levels_lose_one_in_95_of_256_and_dequantised_ones_stay_in_their_ce
         np.testing.assert_allclose(cell, levels + share, atol=1e-4)
 
 
+def test_the_condition_of_super_resolution_is_every_kth_pixel() -> None:
+    x = torch.rand(2, 3, 24, 24)
+    assert torch.equal(images.downsample(x, 3), x[..., ::8, ::8])
+
+
 def test_what_is_no_image_is_named() -> None:
     with pytest.raises(ValueError, match="expected uint8, got float32"):
         images.to_float(np.zeros((2, 2), np.float32))  # type: ignore[arg-type]
@@ -94,8 +99,8 @@ def test_what_is_no_image_is_named() -> None:
         images.resize(noise(4), 2, 2)
     with pytest.raises(ValueError, match="at least 1, got 0 x 3"):
         images.resize(noise(4, 4), 0, 3)
-    with pytest.raises(ValueError, match="multiple of 3, got 8 x 8"):
-        images.downsample(torch.zeros(1, 3, 8, 8), 3)
+    with pytest.raises(ValueError, match=r"at least 9, got \(8, 10\)"):
+        images.downsample(torch.zeros(1, 3, 8, 10), 9)
 
 
 def test_pairs_share_their_factor() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -169,24 +170,22 @@ def smallest_random(image: U8, size: int, generator: np.random.Generator | np.ra
 
 
 def downsample(images: Tensor, size: int) -> Tensor:
-    """Every k-th pixel, k = side / ``size``: nearest down-sampling.
+    """Nearest down-sampling: of a side k * ``size``, every k-th pixel, from the first on.
 
     Source: net2net 3 (the condition of super-resolution, 256 to 32: every 8th pixel).
 
     Arguments:
-        images: (B, C, H, W), H = W = k * ``size``.
+        images: (B, C, H, W).
 
     Returns:
-        (B, C, size, size), a view.
+        (B, C, size, size).
 
     Raises:
-        ValueError: for another shape.
+        ValueError: if a side is smaller than ``size``.
     """
-    height, width = images.shape[-2:]
-    if height != width or height % size:
-        raise ValueError(f"downsample: expected a square side that is a multiple of {size}, got {height} x {width}")
-    step = height // size
-    return images[..., ::step, ::step]
+    if min(images.shape[-2:]) < size:
+        raise ValueError(f"downsample: expected sides of at least {size}, got {tuple(images.shape[-2:])}")
+    return F.interpolate(images, size=(size, size), mode="nearest")
 
 
 def nchw(image: F32) -> Tensor:
