@@ -109,23 +109,6 @@ def flow(
     return x
 
 
-def factored(x: g.Value, sizes: Sequence[int], *, depth: int, hidden: int, layers: int) -> tuple[g.Value, ...]:
-    """The unconditional flow of :func:`flow`, its result split along the channels into factors, the node "factors".
-
-    Raises:
-        ValueError: unless there are two or more sizes that add up to the channels of x.
-    """
-    z = flow(x, None, depth=depth, hidden=hidden, layers=layers)
-    parts: tuple[g.Value, ...] = g.split(z, list(sizes), name="factors")
-    return parts
-
-
-def chunk_sizes(channels: int, parts: int) -> list[int]:
-    """The sizes that ``torch.chunk`` gives: equal but for a smaller last one, and perhaps fewer than asked for."""
-    size = -(-channels // parts)
-    return [min(size, channels - start) for start in range(0, channels, size)]
-
-
 def fully_connected(
     x: g.Value, out: int, hidden: int = 256, depth: int = 2, norm: Norm = "none", tanh: bool = False
 ) -> g.Value:
@@ -188,11 +171,6 @@ def flow_rules(theirs: str = "") -> list[Rule]:
     rules.append(Rule(r"condition_(\d+)\.weight", theirs + r"conditioning_layers.\1.weight", CONV1X1))
     rules.append(Rule(r"condition_(\d+)\.bias", theirs + r"conditioning_layers.\1.bias"))
     return rules
-
-
-def factored_rules(theirs: str = "realnvp.") -> list[Rule]:
-    """Rules for :func:`factored`, and for any unconditional :func:`flow`, with the key names of the IIN."""
-    return block_rules(r"flow\.(\d+)\.", theirs + r"flow.\1.flow.", names=("0", "1", "2"))
 
 
 def fully_connected_rules(depth: int, norm: Norm = "none", ours: str = "", theirs: str = "main.") -> list[Rule]:

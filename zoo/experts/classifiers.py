@@ -81,17 +81,8 @@ class Greybox(nn.Module):
         return (channels, *pixels) if max(pixels, default=1) > 1 else (channels,)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] -> the network's input (B, C, side, side), normalised once.
-
-        Resized bilinearly, without antialiasing, as the authors' networks see them.
-
-        Raises:
-            ValueError: for another shape.
-        """
-        if images.ndim != 4 or images.shape[1] != len(self.mean):
-            raise ValueError(f"images: expected (B, {len(self.mean)}, H, W), got {tuple(images.shape)}")
-        resized = F.interpolate(images, (self.side, self.side), mode="bilinear", align_corners=False)
-        return (0.5 * (resized + 1) - self.mean) / self.std
+        """Images (B, C, H, W) in [-1, 1] -> the network's input, see :func:`network_input`."""
+        return network_input(images, self.side, self.mean, self.std)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [-1, 1] -> z (B, *shape)."""
@@ -115,6 +106,23 @@ class Greybox(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode."""
         return super().train(False)
+
+
+def network_input(images: Tensor, side: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Images (B, C, H, W) in [-1, 1] -> (B, C, side, side), normalised once.
+
+    Resized bilinearly, without antialiasing, as the authors' networks see them.
+
+    Arguments:
+        mean, std: of images in [0, 1], (C, 1, 1).
+
+    Raises:
+        ValueError: for another shape.
+    """
+    if images.ndim != 4 or images.shape[1] != len(mean):
+        raise ValueError(f"images: expected (B, {len(mean)}, H, W), got {tuple(images.shape)}")
+    resized = F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+    return (0.5 * (resized + 1) - mean) / std
 
 
 def greybox(name: str, cut: str, classes: int = CLASSES, weights: str | Path | None = None) -> Greybox:

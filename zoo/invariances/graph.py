@@ -6,9 +6,11 @@ from typing import Any
 
 from flowkit import graph as g
 from zoo.blocks import embedders, flow
+from zoo.iin.graph import factor_transformer
 from zoo.registry import register
 
 IMAGENET = 1000
+CELEBA = "hair,glasses,gender,beard,age,smiling,residual"
 ANIMALS, ANIMALS_RESTRICTED = 149, 10
 BIGGAN256 = 268
 """The latent of BigGAN-256: 140 numbers of noise and 128 of class embedding."""
@@ -112,22 +114,25 @@ def embedder(dim: int, condition: int, size: int, down: int, depth: int, dims: t
     return g.graph(h=embedders.dense(known, widths))
 
 
-@register({"concepts": {}, "concepts-tiny": {"dim": 10, "depth": 3, "hidden": 9, "factors": (2, 3, 5)}})
+@register(
+    {
+        "concepts": {},
+        "concepts-tiny": {"dim": 10, "concepts": "digit,colour,residual", "sizes": "2,3,5", "depth": 3, "hidden": 9},
+    }
+)
 def concepts(
     dim: int = 128,
-    factors: tuple[int, ...] = (),
-    parts: int = 7,
+    concepts: str = CELEBA,
+    sizes: str = "",
     depth: int = 12,
     hidden: int = 512,
     layers: int = 2,
 ) -> g.Graph:
-    """A complete latent x (D,) <-> concepts factor_0 ... factor_K, each ~ N(0, 1); training decides which is which.
+    """A complete latent x (D,) <-> named concepts and what they leave, each ~ N(0, 1): the IIN's flow, the paper's e.
 
     Arguments:
-        factors: the size of each concept; the sizes of the paper's were not published.
-        parts: without sizes, how many concepts of equal size; CelebA's are six and the residual.
+        concepts: their names, the residual last; the outputs are called so.
+        sizes: of each, such as 20,20,88; those of the paper were not published. Equal chunks if empty.
+        dim, depth, hidden, layers: as in :func:`zoo.iin.graph.factor_transformer`.
     """
-    x = g.input("x", dim)
-    sizes = list(factors) or flow.chunk_sizes(dim, parts)
-    values = flow.factored(x, sizes, depth=depth, hidden=hidden, layers=layers)
-    return g.graph(inputs=(x,), **{f"factor_{i}": value for i, value in enumerate(values)})
+    return factor_transformer(dim, concepts, sizes, depth, hidden, layers)

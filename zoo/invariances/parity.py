@@ -16,6 +16,11 @@ from torch import Tensor
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo.blocks import embedders, flow
+from zoo.iin import edits, losses
+from zoo.iin.factors import chunks
+from zoo.iin.graph import split_transformer
+from zoo.iin.published import FLOW
+from zoo.invariances import parity_networks as networks
 from zoo.invariances.graph import cinn
 from zoo.invariances.published import cinn_rules
 from zoo.layouts import Layout, Rule
@@ -187,6 +192,27 @@ def initialisation(fixture: Fixture) -> Answers:
     return {"out/y": y, "out/logdet": logdet, **{f"after/{key}": value for key, value in after.items()}}
 
 
+def e_factor(fixture: Fixture) -> Answers:
+    """The concept flow on pairs that share a factor, its loss, and a swap of the first factor."""
+    given = fixture.config["Transformer"]
+    dim = given["in_channel"]
+    sizes = given.get("factor_config") or chunks(dim, given.get("n_factors", 2))
+    names = [f"factor_{k}" for k in range(len(sizes))]
+    graph = split_transformer(dim, names, sizes, given["n_flow"], given["hidden_dim"], given["hidden_depth"])
+    net, layout = _loaded(graph, FLOW, fixture.state)
+    x1, x2 = fixture["in/x1"].flatten(1), fixture["in/x2"].flatten(1)
+    (*first, logdet1), (*second, logdet2) = net(x1), net(x2)
+    rho = fixture.config.get("Loss", {}).get("rho", losses.RHO)
+    terms = losses.factor(first, second, logdet1, logdet2, fixture["in/factor"], rho)
+    terms.loss.backward()
+    answers = {"out/logdet1": logdet1, "out/logdet2": logdet2, "out/x1_rec": net.inverse(*first)[0]}
+    answers |= {"loss/total": terms.loss, "loss/loss1": terms.first, "loss/loss2": terms.second}
+    for k, (a, b) in enumerate(zip(first, second, strict=True)):
+        answers |= {f"out/z1_{k}": a, f"out/z2_{k}": b}
+        answers[f"out/swap{k}"] = net.inverse(*edits.cross(first, second, k))[0]
+    return answers | {f"grad/{key}": value for key, value in layout.gradients(net).items()}
+
+
 def transformer(given: Mapping[str, Any], exact_logdet: bool = False) -> tuple[g.Graph, list[Rule]]:
     """The cINN and its rules of an authors' configuration, ``Transformer``, with their defaults."""
     dims = given.get("conditioning_dims", "none")
@@ -249,5 +275,13 @@ CHECKS = Checks(
         "cinn_dense": conditional,
         "cinn_conv": conditional,
         "cinn_init": initialisation,
-    }
+        "e_factor": e_factor,
+        "alexnet_hooks": networks.hooks,
+        "resnet_hooks": networks.hooks,
+        "preprocess_attack": networks.preprocess_attack,
+        "fid": networks.fid,
+        "images": networks.images,
+        "layouts": networks.layouts,
+    },
+    tolerances={"preprocess_attack:out/crop_*": 0.0, "fid": 1e-6},
 )

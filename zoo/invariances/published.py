@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo.blocks import embedders, flow
 from zoo.downloads import Source
+from zoo.iin.published import FLOW
 from zoo.layouts import Rule
 from zoo.published import Published
 
@@ -70,8 +71,8 @@ PUBLISHED: dict[str, Published] = {
 
 def rules(name: str, options: Mapping[str, Any]) -> list[Rule]:
     """The authors' key names for a network of this paper with these options."""
-    if "factors" in options:
-        return flow.factored_rules()
+    if "concepts" in options:
+        return FLOW
     return cinn_rules(options["size"], len(options["embedder_dims"]) or options["embedder_depth"])
 
 

@@ -1,0 +1,49 @@
+"""Weights that fixtures do not store but generate from the authors' key names, for networks of full size."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def invariances(shapes: Mapping[str, Sequence[int]], salt: str, gain: float) -> dict[str, Tensor]:
+    """The rule of the invariances' fixtures (sheet: section 8).
+
+    Arguments:
+        shapes: by the authors' key, of a whole state dict.
+        salt, gain: of the file's ``config``.
+    """
+    return {key: _value(key, tuple(shape), salt, gain) for key, shape in shapes.items()}
+
+
+def _value(key: str, shape: tuple[int, ...], salt: str, gain: float) -> Tensor:
+    parent, _, name = key.rpartition(".")
+    if name in ("initialized", "num_batches_tracked"):
+        return torch.tensor(int(name == "initialized"), dtype=torch.uint8 if name == "initialized" else torch.int64)
+    random = np.random.RandomState(zlib.crc32((salt + key).encode()))
+    if name == "forward_shuffle_idx":
+        return torch.from_numpy(random.permutation(shape[0]))
+    if name == "backward_shuffle_idx":
+        return _value(f"{parent}.forward_shuffle_idx", shape, salt, gain).argsort()
+    return torch.from_numpy(_scaled(random.standard_normal(shape), name, gain).astype(np.float32))
+
+
+def _scaled(r: NDArray[np.float64], name: str, gain: float) -> NDArray[np.float64]:
+    if name in ("running_mean", "loc"):
+        return 0.1 * r
+    if name == "running_var":
+        return 0.5 + np.abs(r)
+    if name == "scale":
+        return np.exp(0.1 * r)
+    if name == "gamma":
+        return np.full_like(r, 0.5)
+    if name in ("weight_u", "weight_v"):
+        return r / np.linalg.norm(r)
+    if name == "bias":
+        return 0.05 * r
+    return 1 + 0.1 * r if r.ndim == 1 else gain * r / np.sqrt(np.prod(r.shape[1:]))
