@@ -13,6 +13,7 @@ from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo.blocks import embedders, flow
 from zoo.data.parity import net2net_preprocess
+from zoo.experts.captioner import BEAMS, END, START, Decoder
 from zoo.layouts import Layout, Rule
 from zoo.net2net import graph, losses
 from zoo.net2net.published import translator_rules
@@ -250,6 +251,27 @@ def preprocess(fixture: Fixture) -> Answers:
     return {f"out/{key}": torch.from_numpy(value.copy()) for key, value in found.items()}
 
 
+def captioner(fixture: Fixture) -> Answers:
+    """Beam search from the encoder's map on, and the decoder's first state and look."""
+    params, numbers = fixture.config["params"], fixture.config["word_map"]
+    decoder = Decoder(
+        params["vocab_size"],
+        params.get("encoder_dim", 2048),
+        params["embed_dim"],
+        params["decoder_dim"],
+        params["attention_dim"],
+    ).eval()
+    decoder.load_state_dict(fixture.state)
+    pixels = fixture["in/feats"].flatten(2).transpose(1, 2)
+    h, c = decoder.begin(pixels)
+    seen, weights = decoder.attention(pixels, h)
+    answers = {"out/h0": h, "out/c0": c, "out/awe": seen, "out/alpha": weights}
+    for i, one in enumerate(pixels):
+        found = decoder.search(one, numbers[START], numbers[END], params.get("beam_size", BEAMS), legacy=True)
+        answers[f"out/seq{i}"] = torch.tensor(found)
+    return answers
+
+
 LINEAR, BATCH_NORM = ("[0369]", "1[258]"), ("[147]", "1[0369]")
 """Where linear maps and batch norms lie in an embedder with batch norm.
 
@@ -276,11 +298,13 @@ CHECKS = Checks(
         "cond_flow_an_seq_lrelu": conditional,
         "cond_flow_train": training,
         "domain_transfer": transfer,
+        "captioner_beam": captioner,
         "preprocess": preprocess,
     },
     tolerances={
         **{f"cond_flow_train:after/embedder.main.{place}.bias": 4e-3 for place in LINEAR},
         **{f"cond_flow_train:after/embedder.main.{place}.running_mean": 2.5e-4 for place in BATCH_NORM},
+        "captioner_beam:out/seq*": 0.0,
         "preprocess": 0.0,
     },
 )

@@ -40,6 +40,7 @@ def _files() -> dict[str, Source]:
         files[key] = Source(url, f"net2net/{folder}/checkpoints/{name}")
     for key, place, md5, name in map(str.split, _PARTS.strip().split("\n")):
         files[key] = Source(HEIBOX.format(f"f/{place}"), f"net2net/{name}", md5)
+    files["captioner-words"] = Source(HEIBOX.format("f/1518aa8461d94e0cb3eb"), "net2net/captioner-words.json")
     return files
 
 
