@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo.blocks import embedders, flow
+from zoo.data import zcodes
 from zoo.data.parity import net2net_preprocess
 from zoo.experts.captioner import BEAMS, END, START, Decoder
 from zoo.layouts import Layout, Rule
@@ -272,6 +274,18 @@ def captioner(fixture: Fixture) -> Answers:
     return answers
 
 
+def test_codes(fixture: Fixture) -> Answers:
+    """Both test sets of latents and classes."""
+    params = fixture.config["params"]
+    count, size, truncation = params["n_samples"], math.prod(params["z_shape"]), params["truncation"]
+    sets = {
+        "test": zcodes.test_samples(count, size, params.get("n_classes", zcodes.CLASSES), truncation),
+        "restricted": zcodes.restricted_test_samples(count, size, truncation),
+    }
+    answers = {f"out/{name}_z": torch.from_numpy(z) for name, (z, _) in sets.items()}
+    return answers | {f"out/{name}_class": torch.from_numpy(drawn) for name, (_, drawn) in sets.items()}
+
+
 LINEAR, BATCH_NORM = ("[0369]", "1[258]"), ("[147]", "1[0369]")
 """Where linear maps and batch norms lie in an embedder with batch norm.
 
@@ -300,11 +314,13 @@ CHECKS = Checks(
         "domain_transfer": transfer,
         "captioner_beam": captioner,
         "preprocess": preprocess,
+        "zcodes": test_codes,
     },
     tolerances={
         **{f"cond_flow_train:after/embedder.main.{place}.bias": 4e-3 for place in LINEAR},
         **{f"cond_flow_train:after/embedder.main.{place}.running_mean": 2.5e-4 for place in BATCH_NORM},
         "captioner_beam:out/seq*": 0.0,
         "preprocess": 0.0,
+        "zcodes": 0.0,
     },
 )
