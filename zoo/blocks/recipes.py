@@ -47,3 +47,35 @@ def _scaled(r: NDArray[np.float64], name: str, gain: float) -> NDArray[np.float6
     if name == "bias":
         return 0.05 * r
     return 1 + 0.1 * r if r.ndim == 1 else gain * r / np.sqrt(np.prod(r.shape[1:]))
+
+
+def net2net(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, Tensor]:
+    """The rule of Net2Net's fixtures (sheet: section 8).
+
+    Arguments:
+        shapes: by the authors' key, of a whole state dict.
+        seed: of the file's ``config``.
+    """
+    return {key: _net2net_value(key, tuple(shape), seed) for key, shape in shapes.items()}
+
+
+def _net2net_value(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    name = key.rpartition(".")[2]
+    if name in ("initialized", "num_batches_tracked"):
+        return torch.tensor(1, dtype=torch.uint8) if name == "initialized" else torch.tensor(7)
+    n = np.asarray(np.random.RandomState((zlib.crc32(key.encode()) + seed) % 2**32).standard_normal(shape))
+    return torch.from_numpy(_net2net_scaled(n, key, name).astype(np.float32))
+
+
+def _net2net_scaled(n: NDArray[np.float64], key: str, name: str) -> NDArray[np.float64]:
+    if name == "running_var":
+        return 0.5 + np.abs(n)
+    if name in ("running_mean", "loc", "bias", "beta", "logvar"):
+        return 0.1 * n
+    if name == "gamma":
+        return 0.5 + 0.1 * n
+    if name in ("weight_u", "weight_v"):
+        return n / np.linalg.norm(n)
+    if ".lin" in key and "model" in key:
+        return np.abs(n) / n.shape[1]
+    return 1 + 0.1 * n if n.ndim == 1 or name == "scale" else n / np.sqrt(np.prod(n.shape[1:]))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
-from zoo.blocks import embedders, flow
+from zoo.blocks import embedders, flow, recipes
 from zoo.data import zcodes
 from zoo.data.parity import net2net_preprocess
 from zoo.experts.captioner import BEAMS, END, START, Decoder
@@ -25,9 +25,14 @@ Answers = dict[str, Tensor]
 
 
 def loaded(network: g.Graph, rules: Sequence[Rule], fixture: Fixture) -> BuiltGraph:
-    """The network in eval mode with the weights of the file."""
+    """The network in eval mode with the weights of the file, or those that its rule generates."""
     net = network.build().eval()
-    Layout(net, rules).load(net, fixture.state)
+    layout = Layout(net, rules)
+    state = fixture.state
+    if not state:
+        shapes = {key: value.shape for key, value in layout.entries.items()}
+        state = recipes.net2net(shapes, fixture.config["seed"])
+    layout.load(net, state)
     return net
 
 
@@ -143,6 +148,14 @@ def dense_embedder(fixture: Fixture) -> Answers:
     z = g.input("z", dims[0])
     net = loaded(g.graph(h=embedders.dense(z, dims)), embedders.dense_rules(len(dims) - 1), fixture)
     return {"out/y": net(vector(fixture["in/x"]))}
+
+
+def spatial_embedder(fixture: Fixture) -> Answers:
+    """The embedder of feature maps."""
+    params = fixture.config["params"]
+    z = g.input("z", (params["in_channels"], params["in_spatial_size"], params["in_spatial_size"]))
+    h = embedders.spatial(z, params["emb_dim"], params.get("n_down", 4))
+    return {"out/y": loaded(g.graph(h=h), embedders.spatial_rules(), fixture)(fixture["in/x"])}
 
 
 def unconditional(fixture: Fixture) -> Answers:
@@ -305,6 +318,7 @@ CHECKS = Checks(
         "cond_block_lrelu": block,
         "fc": fully_connected,
         "dense_embedder": dense_embedder,
+        "embedder_gen": spatial_embedder,
         "uncond_flow": unconditional,
         "pureaffine_flow": unconditional,
         "conditional_flow_noembedder": without_embedder,
