@@ -48,15 +48,18 @@ FILES: dict[str, Source] = _files()
 """All that the authors offered. No flow of super-resolution or of text to image is among it."""
 FLOW_EXTRAS = ("first_stage_model.", "cond_stage_model.", "to_c_model.", "dequantizer.", "loss.")
 """What else the checkpoint of a flow holds: the experts, and the losses of an autoencoder that is one."""
+_CONDITIONAL = (*RELEASED, *OURS, *SPATIAL, "conditional-flow", "tiny-conditional-flow")
+_UNCONDITIONAL = ("unconditional", "pure-affine", "tiny-unconditional")
 PUBLISHED: dict[str, Published] = {
-    f"net2net/{name}": Published(name if name in FILES else None, prefix="flow.", beside=FLOW_EXTRAS)
-    for name in (
-        *RELEASED,
-        *OURS,
-        *SPATIAL,
-        *("conditional-flow", "tiny-conditional-flow", "unconditional", "pure-affine", "tiny-unconditional"),
+    f"net2net/{name}": Published(
+        name if name in FILES else None,
+        prefix="flow.",
+        beside=FLOW_EXTRAS,
+        options={"exact_logdet": False} if name in _CONDITIONAL else {"exact_inverse": False},
     )
+    for name in (*_CONDITIONAL, *_UNCONDITIONAL)
 }
+"""What their code did is switched on: it shows with a leaky ReLU, and with an odd number of channels."""
 
 
 def rules(name: str, options: Mapping[str, Any]) -> list[Rule]:
