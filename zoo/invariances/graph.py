@@ -136,3 +136,6 @@ def concepts(
         dim, depth, hidden, layers: as in :func:`zoo.iin.graph.factor_transformer`.
     """
     return factor_transformer(dim, concepts, sizes, depth, hidden, layers)
+
+
+from zoo.invariances import small as _small  # noqa: E402, F401  registers the small systems, whose flows are these

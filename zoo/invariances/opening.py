@@ -1,0 +1,81 @@
+"""From a network's name to the system that the verbs work with, and the images they are given."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zoo.data.folders import read_image
+from zoo.data.images import nchw, smallest_centre
+from zoo.invariances import runs, video
+from zoo.invariances.small import CUTS
+from zoo.invariances.system import System
+from zoo.verbs import Context
+
+FRAMES = 24  # of the made-up film
+SWING = math.radians(25)
+
+
+def small(name: str) -> str | None:
+    """The run that a network belongs to: "digits" or "animalfaces"; None for a published one."""
+    start = name.rpartition("/")[2].partition("-")[0]
+    return start if start in runs.PLANS else None
+
+
+def cut(name: str) -> str:
+    """The cut that a small flow's name ends in, such as "dense" of ``invariances/digits-dense``; empty if none."""
+    _, _, rest = name.rpartition("/")[2].partition("-")
+    return rest if small(name) and rest in CUTS else ""
+
+
+def task(context: Context, data: str) -> runs.Task:
+    """The run that a network belongs to, with its data; ValueError for a network that belongs to none."""
+    run = small(context.name)
+    if run is None:
+        raise ValueError(
+            f"{context.name}: expected a network of invariances/digits or invariances/animalfaces, with the classifier "
+            "and the autoencoder that go with it"
+        )
+    return runs.task(run, data, context.seed)
+
+
+def system(context: Context, data: str) -> System:
+    """The system of a name.
+
+    Raises:
+        ValueError: for a network that no system is built around.
+        FileNotFoundError: if it has not been trained.
+    """
+    return runs.system(task(context, data), context)
+
+
+def frames(system: System, path: str) -> Tensor:
+    """The frames of a film; without a path, the first held-out image swinging: (N, 3, S, S) in [-1, 1]."""
+    size = system.images.shape[-1]
+    if path:
+        return video.read(path, size)
+    turn = torch.linspace(0, 2 * math.pi, FRAMES + 1)[:-1]
+    angle, zoom = SWING * turn.sin(), 1 + 0.1 * (1 - turn.cos())
+    cos, sin, none = zoom * angle.cos(), zoom * angle.sin(), torch.zeros(FRAMES)
+    maps = torch.stack([torch.stack([cos, -sin, none], 1), torch.stack([sin, cos, none], 1)], 1)
+    image = system.images[:1].expand(FRAMES, -1, -1, -1)
+    grid = F.affine_grid(maps, list(image.shape), align_corners=False)
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+
+
+def still(system: System, text: str) -> Tensor:
+    """One image (1, 3, S, S): the held-out one of this number (1 by default), or a file.
+
+    Raises:
+        ValueError: for a number beyond the held-out images; FileNotFoundError for no file.
+    """
+    if text.isdigit() or not text:
+        number = int(text or 1)
+        if number >= len(system.images):
+            raise ValueError(f"still: expected a file or a number below {len(system.images)}, got {number}")
+        return system.images[number : number + 1]
+    return nchw(smallest_centre(read_image(Path(text)), system.images.shape[-1]))[None]

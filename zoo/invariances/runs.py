@@ -1,0 +1,310 @@
+"""The two runs of the invariances on real images, digits in colours and animal faces: data, stages, systems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from zoo import registry
+from zoo.data import folders
+from zoo.data.colours import coloured, draw_colours, large_digits, palette
+from zoo.data.digits import Split, augment
+from zoo.invariances.small import CONCEPTS, CUTS
+from zoo.invariances.stages import (
+    AutoencoderExperiment,
+    ClassifierExperiment,
+    ConceptExperiment,
+    Expert,
+    InvarianceExperiment,
+    View,
+)
+from zoo.invariances.system import Layer, SmallAutoencoder, System
+from zoo.runs.stages import stage
+from zoo.training.batches import Batches, mixed, seeded
+from zoo.training.experiment import Experiment
+from zoo.training.stage import Stage, Trained, run
+from zoo.verbs import Context
+
+SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+SHIFT = 4  # pixels by which faces are moved at most, in training
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a small system is trained: epochs and peaks of the learning-rate cycles, by kind of stage.
+
+    Arguments:
+        batch: images a step.
+        every: epochs between validations and checkpoints.
+        weight_decay: of AdamW.
+        prior_weight: of the autoencoder's KL term: how much noise its latents carry.
+    """
+
+    classifier: tuple[int, float]
+    autoencoder: tuple[int, float]
+    flow: tuple[int, float]
+    batch: int = 64
+    every: int = 5
+    weight_decay: float = 1e-2
+    prior_weight: float = 0.05
+
+
+PLANS = {
+    "digits": Plan(classifier=(40, 4e-3), autoencoder=(80, 3e-3), flow=(50, 3e-3)),
+    "animalfaces": Plan(classifier=(40, 3e-3), autoencoder=(80, 2e-3), flow=(40, 1e-3), batch=32, prior_weight=0.5),
+}
+
+
+def digits_view(images: Tensor, labels: Tensor) -> Tensor:
+    """Digits as another hand would write them, in other colours."""
+    return coloured(augment(images, 1.0), *draw_colours(len(images)))
+
+
+def biased_view(images: Tensor, labels: Tensor) -> Tensor:
+    """The same, but the ink tells the class: who learns from these need not look at shapes."""
+    return coloured(augment(images, 1.0), palette(labels), draw_colours(len(images))[1])
+
+
+def faces_view(images: Tensor, labels: Tensor) -> Tensor:
+    """Faces, half of them mirrored, the batch moved by some pixels."""
+    images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images, images.flip(3))
+    padded = torch.nn.functional.pad(images, (SHIFT,) * 4, mode="replicate")
+    top, left = torch.randint(2 * SHIFT + 1, (2,)).tolist()
+    return padded[..., top : top + images.shape[2], left : left + images.shape[3]]
+
+
+class DigitPairs:
+    """Pairs of coloured digits that share the digit, the ink or the paper, for :class:`ConceptExperiment`.
+
+    Arguments:
+        images, labels: where partners are taken from.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images
+        self.members = [(labels == label).nonzero()[:, 0] for label in range(int(labels.max()) + 1)]
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (B, 1, H, W) and labels -> two coloured images each and the concept that they share."""
+        count = len(images)
+        shared = torch.randint(len(CONCEPTS) - 1, (count,))
+        same = torch.stack([m[torch.randint(len(m), ())] for m in (self.members[k] for k in labels.tolist())])
+        partner = torch.where(shared == CONCEPTS.index("digit"), same, torch.randint(len(self.images), (count,)))
+        first, second = draw_colours(count), draw_colours(count)
+        colours = [
+            torch.where((shared == CONCEPTS.index(name))[:, None], mine, other)
+            for name, mine, other in zip(("ink", "paper"), first, second, strict=True)
+        ]
+        grey = augment(images, 1.0), augment(self.images[partner], 1.0)
+        return coloured(grey[0], *first), coloured(grey[1], *colours), shared
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run: its name, its data, and what training steps see of them.
+
+    Arguments:
+        parts: "train" as stored; "validation" and "test" as networks see them.
+    """
+
+    name: str
+    parts: dict[str, Split]
+    view: View
+
+    @property
+    def plan(self) -> Plan:
+        return PLANS[self.name]
+
+
+def task(name: str, data: str = "", seed: int = 0) -> Task:
+    """The task of a run.
+
+    Arguments:
+        data: the folder with the animal faces, a sub-folder for each class.
+
+    Raises:
+        ValueError: if the animal faces' folder is not named; FileNotFoundError if there is no such folder.
+    """
+    if name == "digits":
+        parts = large_digits(seed)
+        for part in ("validation", "test"):
+            colours = draw_colours(len(parts[part]), seeded(seed, *part.encode()))
+            parts[part] = Split(coloured(parts[part].images, *colours), parts[part].labels)
+        return Task(name, parts, digits_view)
+    if not data:
+        raise ValueError(f"invariances/{name}: expected data=FOLDER, with a sub-folder of images for each class")
+    size = registry.graph(f"invariances/{name}").input_shapes["image"][1] or 0
+    files = folders.split(folders.folder(data, size), SHARES, seed)
+    return Task(name, {part: Split(*found.tensors()) for part, found in files.items()}, faces_view)
+
+
+def train(task: Task, context: Context, console: Console) -> dict[str, Trained]:
+    """Trains what ``context.out`` does not hold yet; what each stage left, by its name.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C; the next call goes on from the last checkpoint.
+    """
+    done: dict[str, Trained] = {}
+    for make in stages(task, context, done):
+        made = make()
+        done[made.name] = run(made, context.out, console)
+    return done
+
+
+def stages(task: Task, context: Context, done: dict[str, Trained]) -> list[Callable[[], Stage]]:
+    """The stages in order; each is made when those before it are ``done``."""
+    name, view = f"invariances-{task.name}", task.view
+    experts = [partial(_classifier, task, context, "", view), partial(_autoencoder, task, context)]
+    flows = [partial(_invariance, task, context, done, name, cut, cut) for cut in CUTS]
+    if task.name != "digits":
+        return [*experts, *flows]
+    biased = f"{name}-biased"
+    return [
+        *experts,
+        partial(_classifier, task, context, "-biased", biased_view),
+        *flows,
+        partial(_invariance, task, context, done, biased, "dense", "biased-dense"),
+        partial(_concepts, task, context, done),
+    ]
+
+
+def initial_score(made: Stage) -> float:
+    """The validation score of a flow just after its actnorms are initialised, by the first batch of its training."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(mixed(made.seed))
+        experiment = made.experiment(made.graph.build())
+        torch.manual_seed(mixed(made.seed, 0))
+        batches = Batches(*made.batches.tensors, size=made.batches.size, seed=made.batches.seed)
+        experiment.loss(next(iter(batches)))
+        return float(experiment.eval().score(made.validation))
+
+
+def system(task: Task, context: Context) -> System:
+    """The trained system of ``context.out``, or one with random weights; FileNotFoundError if it is not trained."""
+    name = f"invariances/{task.name}"
+    network = context.network(name)
+    layers = {
+        cut: Layer(partial(_output, network, index), context.network(f"{name}-{cut}")) for index, cut in enumerate(CUTS)
+    }
+    rivals, concepts = {}, None
+    if task.name == "digits":
+        biased = partial(_output, context.network(f"{name}-biased"), CUTS.index("dense"))
+        rivals = {"dense": Layer(biased, context.network(f"{name}-biased-dense"))}
+        concepts = context.network(f"{name}-concepts")
+    return System(
+        layers,
+        partial(_output, network, len(CUTS) - 1),
+        SmallAutoencoder(context.network(f"{name}-autoencoder")),
+        partial(_output, network, CUTS.index("dense")),
+        task.parts["test"].images,
+        task.parts["test"].labels,
+        rivals,
+        concepts,
+        CONCEPTS if concepts is not None else (),
+    )
+
+
+def _output(network: Any, index: int, images: Tensor) -> Tensor:
+    value: Tensor = network(images)[index]
+    return value
+
+
+def _encode(autoencoder: SmallAutoencoder, images: Tensor) -> Tensor:
+    mean, deviation = autoencoder.posterior(images)
+    return mean + deviation * torch.randn_like(mean)
+
+
+def _classifier(task: Task, context: Context, suffix: str, view: View) -> Stage:
+    part = task.parts["validation"]
+    images = part.images
+    if view is biased_view:
+        with torch.random.fork_rng():
+            torch.manual_seed(mixed(context.seed, *b"biased"))
+            images = biased_view(large_digits(context.seed)["validation"].images, part.labels)
+    return _stage(
+        task, context, suffix, f"A classifier{suffix and ' of colours'}", "nats", task.plan.classifier,
+        partial(ClassifierExperiment, view=view), (images, part.labels),
+    )  # fmt: skip
+
+
+def _autoencoder(task: Task, context: Context) -> Stage:
+    images = task.parts["validation"].images
+    latent = registry.graph(f"invariances/{task.name}-autoencoder").output_shapes["latent"][0] or 0
+    noise = torch.randn(len(images), latent, generator=seeded(context.seed, *b"autoencoder"))
+    experiment = partial(AutoencoderExperiment, view=task.view)
+    return _stage(
+        task, context, "-autoencoder", "An autoencoder", "squared error + KL", task.plan.autoencoder, experiment,
+        (images, noise), options={"prior_weight": task.plan.prior_weight},
+    )  # fmt: skip
+
+
+def _invariance(
+    task: Task, context: Context, done: dict[str, Trained], classifier: str, cut: str, suffix: str
+) -> Stage:
+    autoencoder = done[f"invariances-{task.name}-autoencoder"]
+    represent: Expert = partial(_output, done[classifier].network, CUTS.index(cut))
+    encode = partial(_encode, SmallAutoencoder(autoencoder.network))
+    images = task.parts["validation"].images
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(mixed(context.seed, *b"invariances"))
+        validation = encode(images), represent(images)
+    experiment = partial(InvarianceExperiment, view=task.view, represent=represent, encode=encode)
+    return _stage(
+        task, context, f"-{suffix}", f"The flow of the cut {suffix}", "nats", task.plan.flow, experiment, validation,
+        earlier=(done[classifier].fingerprint, autoencoder.fingerprint),
+    )  # fmt: skip
+
+
+def _concepts(task: Task, context: Context, done: dict[str, Trained]) -> Stage:
+    autoencoder = done[f"invariances-{task.name}-autoencoder"]
+    encode = partial(_encode, SmallAutoencoder(autoencoder.network))
+    pairs = DigitPairs(task.parts["train"].images, task.parts["train"].labels)
+    held_out = large_digits(context.seed)["validation"]
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(mixed(context.seed, *b"concepts"))
+        first, second, shared = DigitPairs(held_out.images, held_out.labels)(held_out.images, held_out.labels)
+        validation = encode(first), encode(second), shared
+    return _stage(
+        task, context, "-concepts", "The flow to concepts", "nats", task.plan.flow,
+        partial(ConceptExperiment, pairs=pairs, encode=encode), validation, earlier=(autoencoder.fingerprint,),
+    )  # fmt: skip
+
+
+def _stage(
+    task: Task,
+    context: Context,
+    suffix: str,
+    title: str,
+    unit: str,
+    schedule: tuple[int, float],
+    experiment: Callable[..., Experiment],
+    validation: tuple[Tensor, ...],
+    options: dict[str, float] | None = None,
+    earlier: tuple[str, ...] = (),
+) -> Stage:
+    epochs, rate = schedule
+    part, plan = task.parts["train"], task.plan
+    return stage(
+        f"invariances-{task.name}{suffix}",
+        title,
+        unit,
+        registry.graph(f"invariances/{task.name}{suffix}"),
+        experiment,
+        training=(part.images, part.labels),
+        validation=validation,
+        epochs=epochs,
+        every=plan.every,
+        batch=plan.batch,
+        learning_rate=rate,
+        weight_decay=plan.weight_decay,
+        seed=context.seed,
+        options=options or {},
+        data=f"{task.name} {float(part.images.double().sum()):.6f}",
+        earlier=earlier,
+    )

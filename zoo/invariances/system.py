@@ -1,0 +1,145 @@
+"""A classifier's cuts, an autoencoder and the flows between them: what the invariances' verbs work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from flowkit.graph import BuiltGraph
+
+CHUNK = 256  # images that a network sees at once
+Expert = Callable[[Tensor], Tensor]
+
+
+class Autoencoder(Protocol):
+    """The complete description of an image: E and D."""
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) in [-1, 1] -> mean and deviation of the latents, (B, D) each."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, D) -> images (B, C, H, W) in [-1, 1]."""
+        ...
+
+
+class SmallAutoencoder:
+    """A trained ``digits-autoencoder`` or ``animalfaces-autoencoder``."""
+
+    def __init__(self, network: BuiltGraph) -> None:
+        self.network = network
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean, deviation = self.network.encoder(images)  # type: ignore[operator]
+        return mean, deviation
+
+    def decode(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.network.decoder(latents)  # type: ignore[operator]
+        return images
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A cut: its representation z of images, and the flow t that a latent goes through to v, given z."""
+
+    represent: Expert
+    flow: BuiltGraph
+
+
+@dataclass(frozen=True)
+class System:
+    """All that a verb needs.
+
+    Arguments:
+        layers: cuts by name, from the image to the decision.
+        logits: images -> (B, K), with a gradient.
+        autoencoder: E and D.
+        features: images -> (B, F), for Fréchet distances offline.
+        images, labels: held-out examples, (N, C, H, W) in [-1, 1] and (N,).
+        rivals: cuts of another classifier with another bias, by name.
+        concepts: the flow of latents to concepts, with ``names`` for them.
+    """
+
+    layers: Mapping[str, Layer]
+    logits: Expert
+    autoencoder: Autoencoder
+    features: Expert
+    images: Tensor
+    labels: Tensor
+    rivals: Mapping[str, Layer] = field(default_factory=dict)
+    concepts: BuiltGraph | None = None
+    names: Sequence[str] = ()
+
+    def layer(self, name: str) -> Layer:
+        """A cut by name, the last one for an empty name; ValueError lists those that exist."""
+        if not name:
+            return [*self.layers.values()][-1]
+        if name not in self.layers:
+            raise ValueError(f"layer: expected one of {', '.join(self.layers)}, got {name!r}")
+        return self.layers[name]
+
+    def chosen(self, name: str) -> dict[str, Layer]:
+        """The cut of this name, or all of them for an empty one."""
+        return {name: self.layer(name)} if name else dict(self.layers)
+
+    @torch.no_grad()
+    def classify(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> classes (B,)."""
+        return _chunked(self.logits, images).argmax(1)
+
+    @torch.no_grad()
+    def represent(self, layer: Layer, images: Tensor) -> Tensor:
+        """z (B, K) or (B, K, S, S)."""
+        return _chunked(layer.represent, images)
+
+    @torch.no_grad()
+    def mean(self, images: Tensor) -> Tensor:
+        """The mean of the posterior over latents, (B, D)."""
+        return _chunked(lambda chunk: self.autoencoder.posterior(chunk)[0], images)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A sample of the posterior over latents, (B, D), as in training."""
+        pairs = [self.autoencoder.posterior(chunk) for chunk in images.split(CHUNK)]
+        mean, deviation = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return mean + deviation * torch.randn(mean.shape, generator=generator)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """D: latents (B, D) -> images."""
+        return _chunked(self.autoencoder.decode, latents)
+
+    @torch.no_grad()
+    def invariances(self, layer: Layer, latents: Tensor, z: Tensor) -> Tensor:
+        """v = t(latent | z), (B, D)."""
+        v: Tensor = layer.flow(latents, z)[0]
+        return v
+
+    @torch.no_grad()
+    def latents(self, layer: Layer, v: Tensor, z: Tensor) -> Tensor:
+        """The latent t^-1(v | z) (B, D), for z of one image or as many as v has."""
+        latents = layer.flow.inverse(v, z.expand(len(v), *z.shape[1:]))[0]
+        return torch.as_tensor(latents)
+
+    def render(self, layer: Layer, v: Tensor, z: Tensor) -> Tensor:
+        """D(t^-1(v | z)): the image (B, C, H, W) that is v apart from what z says."""
+        return self.decode(self.latents(layer, v, z))
+
+    def draw(self, layer: Layer, z: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Latents (M, N, D) of ``count`` = M invariances for each of N representations."""
+        dim = layer.flow.graph.input_shapes["x"][0] or 0
+        noise = torch.randn(count, len(z), dim, generator=generator)
+        return torch.stack([self.latents(layer, v, z) for v in noise])
+
+    def samples(self, layer: Layer, z: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Images (M, N, C, H, W) of ``count`` = M invariances for each of N representations."""
+        latents = self.draw(layer, z, count, generator)
+        return self.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+
+
+def _chunked(expert: Expert, values: Tensor) -> Tensor:
+    return torch.cat([expert(chunk) for chunk in values.split(CHUNK)])

@@ -1,0 +1,239 @@
+"""What can be asked of the invariances: ``python -m zoo VERB invariances/NAME``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from zoo.verbs import Context, verb
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from zoo.invariances.system import System
+
+
+@verb
+def train(context: Context, *, data: str = "") -> None:
+    """Trains what the folder lacks of a small system: classifier, autoencoder, flows."""
+    from zoo.invariances import opening, runs
+
+    runs.train(opening.task(context, data), context, context.console)
+
+
+@verb
+def encode(context: Context, *, layer: str = "", first: int = 0, count: int = 8, data: str = "") -> None:
+    """Writes z, the latent, v and the log-det of some images as safetensors."""
+    from safetensors.torch import save_file
+
+    system, _ = _open(context, data)
+    images = _images(system, first, count)
+    tensors = {"image": images, "latent": system.mean(images)}
+    for name, cut in system.chosen(layer or _cut(context)).items():
+        z = system.represent(cut, images)
+        v, logdet = cut.flow(tensors["latent"], z)
+        tensors |= {f"{name}.z": z, f"{name}.v": v.detach(), f"{name}.logdet": logdet.detach()}
+    context.out.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, context.out / "encoded.safetensors")
+    context.console.print(", ".join(f"{key} {tuple(value.shape)}" for key, value in tensors.items()), highlight=False)
+
+
+@verb
+def visualize(context: Context, *, image: int = 0, draws: int = 8, data: str = "") -> None:
+    """Shows what each layer does not see of an image: a row for each, with mean, variance and samples."""
+    from zoo.invariances import views
+
+    system, noise = _open(context, data)
+    one = _images(system, image, 1)
+    _say(context, "visualize", views.layers(system, one, context.out / "visualize.png", draws, noise))
+
+
+@verb
+def sample(
+    context: Context, *, layer: str = "", first: int = 0, count: int = 8, draws: int = 8, data: str = ""
+) -> None:
+    """Draws images with the representation of given ones: a row for each."""
+    from zoo.invariances import views
+
+    system, noise = _open(context, data)
+    images = _images(system, first, count)
+    figures: dict[str, float] = {}
+    for name, cut in system.chosen(layer or _cut(context)).items():
+        found = views.samples(system, name, cut, images, context.out / f"sample_{name}.png", draws, noise)
+        figures |= {f"{name}_{key}": value for key, value in found.items()}
+    _say(context, "sample", figures)
+
+
+@verb
+def reconstruct(context: Context, *, layer: str = "", first: int = 0, count: int = 8, data: str = "") -> None:
+    """Passes images through the autoencoder and through every flow and back."""
+    from zoo.invariances import views
+
+    system, _ = _open(context, data)
+    chosen, images = system.chosen(layer or _cut(context)), _images(system, first, count)
+    _say(context, "reconstruct", views.reconstructions(system, chosen, images, context.out / "reconstruct.png"))
+
+
+@verb
+def swap(context: Context, *, layer: str = "", first: int = 0, count: int = 6, data: str = "") -> None:
+    """Combines what a layer sees of some images with what it does not see of the others."""
+    from zoo.invariances import views
+
+    system, _ = _open(context, data)
+    name = layer or _cut(context) or [*system.layers][-1]
+    images = _images(system, first, count)
+    _say(context, "swap", views.swaps(system, name, system.layer(name), images, context.out / "swap.png"))
+
+
+@verb
+def mix(context: Context, *, first: int = 0, second: int = 1, data: str = "") -> None:
+    """Recombines two images at every layer: v of one with z of the other."""
+    from zoo.invariances import views
+
+    system, _ = _open(context, data)
+    _say(context, "mix", views.mixes(system, _pair(system, first, second), context.out / "mix.png"))
+
+
+@verb
+def interpolate(
+    context: Context, *, layer: str = "", first: int = 0, second: int = 1, steps: int = 7, data: str = ""
+) -> None:
+    """Goes from one image's invariances to another's, at the representation of the first."""
+    from zoo.invariances import views
+
+    if steps < 2:
+        raise ValueError(f"steps: expected 2 or more, got {steps}")
+    system, _ = _open(context, data)
+    chosen, pair = system.chosen(layer or _cut(context)), _pair(system, first, second)
+    _say(context, "interpolate", views.interpolations(system, chosen, pair, context.out / "interpolate.png", steps))
+
+
+@verb
+def attack(
+    context: Context, *, layer: str = "", epsilon: float = 0.02, count: int = 128, shown: int = 4, data: str = ""
+) -> None:
+    """Attacks the classifier (FGSM) and shows what its layers see of the attacked images."""
+    from zoo.invariances import views
+
+    system, noise = _open(context, data)
+    chosen, examples = system.chosen(layer or _cut(context)), (system.images[:count], system.labels[:count])
+    figures = views.attack(system, chosen, examples, context.out / "attack.png", epsilon, shown, noise)
+    _say(context, "attack", {"epsilon": epsilon, **figures})
+
+
+@verb
+def texture(context: Context, *, first: int = 0, count: int = 8, draws: int = 4, data: str = "") -> None:
+    """Shows the same images as two classifiers with different biases see them."""
+    from zoo.invariances import views
+
+    system, noise = _open(context, data)
+    images = _images(system, first, count)
+    _say(context, "texture", views.texture(system, images, context.out / "texture.png", draws, noise))
+
+
+@verb
+def edit(context: Context, *, concept: str = "ink", first: int = 0, count: int = 8, data: str = "") -> None:
+    """Replaces one concept of each image by the next image's."""
+    from zoo.invariances import views
+
+    system, _ = _open(context, data)
+    images = _images(system, first, count)
+    pairs = images, images.roll(-1, 0)
+    _say(context, "edit", views.edits(system, concept, pairs, context.out / f"edit_{concept}.png"))
+
+
+@verb
+def video(
+    context: Context, *, frames: str = "", still: str = "", layer: str = "", film: str = "video.gif", data: str = ""
+) -> None:
+    """Translates a film (or a made-up one): v of each frame, z of one still image, which is a file or a number."""
+    from zoo.invariances import opening, views
+
+    system, _ = _open(context, data)
+    moving = opening.frames(system, frames)
+    one = opening.still(system, still)
+    cut = system.layer(layer or _cut(context))
+    _say(context, "video", views.film(system, cut, moving, one, context.out / film))
+
+
+@verb
+def explain(context: Context, *, draws: int = 10, repeats: int = 5, count: int = 100, data: str = "") -> None:
+    """Tells how much of the variance of the latent and of the concepts each layer explains: table and pictures."""
+    from zoo.invariances import evaluation
+
+    system, noise = _open(context, data)
+    found = evaluation.explain(system, system.images[:count], draws, repeats, noise)
+    evaluation.draw_explanation(found, context.out)
+    context.console.print(evaluation.explanation_table(found))
+    _write(context, "explain", asdict(found))
+
+
+@verb
+def evaluate(
+    context: Context,
+    *,
+    layer: str = "",
+    sets: int = 3,
+    features: Literal["classifier", "inception"] = "classifier",
+    data: str = "",
+) -> None:
+    """Fréchet distance (FID with features=inception) over sets of samples, classes kept, similarity of z."""
+    from zoo.invariances import evaluation
+    from zoo.metrics.frechet import inception
+
+    system, noise = _open(context, data)
+    network = inception() if features == "inception" else system.features
+    chosen = system.chosen(layer or _cut(context))
+    found = {name: evaluation.measure(system, cut, network, sets, noise) for name, cut in chosen.items()}
+    context.console.print(evaluation.measures_table(found))
+    _write(context, "evaluate", {"features": features, **{name: asdict(f) for name, f in found.items()}})
+
+
+@verb
+def demo(context: Context, *, data: str = "", draws: int = 8, epsilon: float = 0.0) -> None:
+    """Trains a small system and shows everything: pictures of all verbs, tables, metrics.json."""
+    from zoo.invariances import demo as whole
+
+    whole.run(context, data, draws, epsilon)
+
+
+def _open(context: Context, data: str) -> tuple[System, Generator]:
+    from zoo.invariances import opening
+    from zoo.training.batches import seeded
+
+    return opening.system(context, data), seeded(context.seed, *b"verbs")
+
+
+def _cut(context: Context) -> str:
+    """The cut that the network's own name ends in, if any."""
+    from zoo.invariances import opening
+
+    return opening.cut(context.name)
+
+
+def _images(system: System, first: int, count: int) -> Any:
+    if not 0 <= first < first + count <= len(system.images):
+        raise ValueError(f"first, count: expected some of the {len(system.images)} images, got {first} and {count}")
+    return system.images[first : first + count]
+
+
+def _pair(system: System, first: int, second: int) -> Any:
+    if not all(0 <= k < len(system.images) for k in (first, second)):
+        raise ValueError(f"first, second: expected 0 to {len(system.images) - 1}, got {first} and {second}")
+    return system.images[[first, second]]
+
+
+def _say(context: Context, name: str, figures: Mapping[str, float]) -> None:
+    for key, value in figures.items():
+        context.console.print(f"{key}: {value:.4g}", highlight=False)
+    _write(context, name, figures)
+
+
+def _write(context: Context, name: str, figures: Mapping[str, Any]) -> None:
+    context.out.mkdir(parents=True, exist_ok=True)
+    path: Path = context.out / f"{name}.json"
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    context.console.print(f"written to {context.out}", highlight=False)
