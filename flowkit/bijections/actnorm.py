@@ -32,8 +32,9 @@ class ActNorm(Bijection):
     ``initialized`` is a buffer: a loaded layer is never initialised again. Run one batch before ``torch.compile``.
 
     Raises:
-        ValueError: no channels; an eps that is negative or not finite; a first batch with values that are not finite,
-            which leaves the layer uninitialised; a loaded scale of 0 with ``log_scale=False``.
+        ValueError: no channels; an eps that is negative or not finite; a first batch with a single value a channel, over
+            all ranks, or with values that are not finite, which leaves the layer uninitialised; a loaded scale of 0
+            with ``log_scale=False``.
         RuntimeError: the other direction in training mode before the initialisation.
     """
 
@@ -109,6 +110,9 @@ class ActNorm(Bijection):
         count, total = _sum_over_ranks(values.new_full((1,), values.shape[1]), values.sum(1))
         if count.item() == 0:
             return
+        if count.item() < 2:
+            wanted = "two or more values a channel, over all ranks, in the batch that initialises"
+            raise self._wrong("x", wanted, tuple(x.shape), "use a larger batch, or eval()")
         mean = total / count
         (squares,) = _sum_over_ranks((values - mean[:, None]).square().sum(1))
         wrong = (~(mean + squares).isfinite()).nonzero().flatten().tolist()

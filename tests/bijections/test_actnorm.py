@@ -72,8 +72,17 @@ def test_channels_without_variance_keep_their_scale(log_scale: bool) -> None:
     y, logdet = layer(x)
     torch.testing.assert_close(y[:, 1], torch.zeros(16), atol=1e-3, rtol=0)
     assert logdet.isfinite().all() and logdet.abs().max() < 10
-    single, _ = ActNorm(3, log_scale)(x[:1])
-    torch.testing.assert_close(single, torch.zeros(1, 3), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_a_single_value_a_channel_has_no_variance_to_initialise_from(unbiased: bool) -> None:
+    layer = ActNorm(3, unbiased=unbiased)
+    with pytest.raises(ValueError, match=r"expected two or more values a channel, .* got \(1, 3\); use a larger batch"):
+        layer(torch.randn(1, 3))
+    assert not layer.initialized and not layer.scale.any() and not layer.shift.any()
+    layer(torch.randn(1, 3, 2))  # two pixels will do
+    assert layer.initialized
+    torch.testing.assert_close(ActNorm(3).eval()(torch.ones(1, 3))[0], torch.ones(1, 3))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
