@@ -17,8 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 1 for a refused input or a failed check, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     own = OWN if not (words[:1] == ["demo"] and any("/" in w and "=" not in w for w in _positional(words))) else ()
-    parser = _parser() if not words or words[0] in (*own, "-h", "--help") else _paper_parser(words[0])
-    options = parser.parse_args(words)
+    if not words or words[0] in (*own, "-h", "--help"):
+        options = _parser().parse_args(words)
+    else:
+        options = _paper_parser(words[0]).parse_intermixed_args(words)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from zoo.invariances import evaluation, opening, runs, views
+from zoo.invariances import evaluation, opening, runs, tasks, views
 from zoo.invariances.small import CUTS
 from zoo.invariances.system import System
 from zoo.training.batches import seeded
@@ -100,7 +100,7 @@ def _one_of_each(system: System) -> list[int]:
     return [int(found[0]) for found in places][:SHOWN]
 
 
-def _likelihoods(task: runs.Task, context: Context, done: dict[str, Trained]) -> dict[str, dict[str, float]]:
+def _likelihoods(task: tasks.Task, context: Context, done: dict[str, Trained]) -> dict[str, dict[str, float]]:
     """For each cut, the negative log-likelihood of held-out latents: at the start, and at the best validation."""
     made = {stage.name: stage for stage in (make() for make in runs.stages(task, context, done))}
     found = {}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from zoo.data.folders import read_image
 from zoo.data.images import nchw, smallest_centre
-from zoo.invariances import runs, video
+from zoo.invariances import runs, tasks, video
 from zoo.invariances.small import CUTS
 from zoo.invariances.system import System
 from zoo.verbs import Context
@@ -23,7 +23,7 @@ SWING = math.radians(25)
 def small(name: str) -> str | None:
     """The run that a network belongs to: "digits" or "animalfaces"; None for a published one."""
     start = name.rpartition("/")[2].partition("-")[0]
-    return start if start in runs.PLANS else None
+    return start if start in tasks.PLANS else None
 
 
 def cut(name: str) -> str:
@@ -32,7 +32,7 @@ def cut(name: str) -> str:
     return rest if small(name) and rest in CUTS else ""
 
 
-def task(context: Context, data: str) -> runs.Task:
+def task(context: Context, data: str) -> tasks.Task:
     """The run that a network belongs to, with its data; ValueError for a network that belongs to none."""
     run = small(context.name)
     if run is None:
@@ -40,7 +40,7 @@ def task(context: Context, data: str) -> runs.Task:
             f"{context.name}: expected a network of invariances/digits or invariances/animalfaces, with the classifier "
             "and the autoencoder that go with it"
         )
-    return runs.task(run, data, context.seed)
+    return tasks.task(run, data, context.seed)
 
 
 def system(context: Context, data: str) -> System:

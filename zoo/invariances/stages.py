@@ -11,6 +11,7 @@ from torch import Tensor
 from flowkit.graph import BuiltGraph
 from zoo.demo.losses import classification, evidence
 from zoo.iin import losses
+from zoo.invariances.experiment import concept_loss
 from zoo.training.experiment import Experiment
 
 View = Callable[[Tensor, Tensor], Tensor]
@@ -104,7 +105,4 @@ class ConceptExperiment(Experiment):
 
     def score(self, batch: tuple[Tensor, ...]) -> Tensor:
         first, second, shared = batch
-        *factors, logdet = self.network(torch.cat([first, second]))
-        a, b = zip(*(factor.chunk(2) for factor in factors), strict=True)
-        first_logdet, second_logdet = logdet.chunk(2)
-        return losses.factor(a, b, first_logdet, second_logdet, shared).loss
+        return concept_loss(self.network, torch.cat([first, second]), shared)

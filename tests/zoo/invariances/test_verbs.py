@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from zoo import cli
-from zoo.invariances import opening, runs, video
+from zoo.invariances import opening, tasks, video
 from zoo.invariances.small import CONCEPTS, CUTS
 from zoo.verbs import Context
 
@@ -48,7 +48,7 @@ def test_reconstructions_are_exact_and_the_cut_of_a_name_is_taken(tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sample", "invariances/digits", "layer=fc7", "--random"], "conv, dense, logits"),
+        (["sample", "invariances/digits", "--random", "layer=fc7"], "conv, dense, logits"),
         (["sample", "invariances/digits", "first=400", "--random"], "of the 359 images"),
         (["edit", "invariances/digits", "concept=hair", "--random"], "digit, ink, paper, residual"),
         (["sample", "invariances/animalfaces", "--random"], "data=FOLDER"),
@@ -85,7 +85,7 @@ def test_pairs_share_what_they_say() -> None:
     torch.manual_seed(0)
     images = torch.cat([torch.full((6, 1, 16, 16), -1.0), torch.full((6, 1, 16, 16), 1.0)])
     labels = torch.arange(2).repeat_interleave(6)
-    first, second, shared = runs.DigitPairs(images, labels)(images, labels)
+    first, second, shared = tasks.DigitPairs(images, labels)(images, labels)
     assert first.shape == second.shape == (12, 3, 16, 16)
     # images of label 0 are all paper, those of label 1 all ink: one pixel tells the colour
     colour, other = first[:, :, 8, 8], second[:, :, 8, 8]
@@ -101,8 +101,8 @@ def test_pairs_share_what_they_say() -> None:
 def test_a_tiny_run_trains_measures_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = runs.Plan(classifier=(1, 1e-3), autoencoder=(1, 1e-3), flow=(1, 1e-3), every=1, batch=256)
-    monkeypatch.setitem(runs.PLANS, "digits", plan)
+    plan = tasks.Plan(classifier=(1, 1e-3), autoencoder=(1, 1e-3), flow=(1, 1e-3), every=1, batch=256)
+    monkeypatch.setitem(tasks.PLANS, "digits", plan)
     assert cli.main(["demo", "invariances/digits", "draws=2", "--out", str(tmp_path)]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert list(metrics["cuts"]) == list(CUTS) and set(metrics["edit"]) == set(CONCEPTS)
@@ -118,16 +118,16 @@ def test_animal_faces_are_read_from_the_users_folder(tmp_path: Path) -> None:
         for index in range(10):
             array = np.random.RandomState(index).randint(0, 256, (70, 80, 3), dtype=np.uint8)
             Image.fromarray(array).save(tmp_path / label / f"{index}.png")
-    task = runs.task("animalfaces", str(tmp_path))
+    task = tasks.task("animalfaces", str(tmp_path))
     assert {name: len(part) for name, part in task.parts.items()} == {"train": 16, "validation": 2, "test": 2}
-    assert runs.faces_view(*vars(task.parts["train"]).values()).shape == (16, 3, 64, 64)
+    assert tasks.faces_view(*vars(task.parts["train"]).values()).shape == (16, 3, 64, 64)
 
 
 def test_names_lead_to_systems() -> None:
     assert opening.small("invariances/digits-biased-dense") == "digits"
     assert opening.small("invariances/alexnet-fc7") is None
     assert opening.cut("invariances/digits-logits") == "logits" and opening.cut("invariances/digits") == ""
-    assert runs.task("digits").parts["test"].images.shape[1:] == (3, 16, 16)
+    assert tasks.task("digits").parts["test"].images.shape[1:] == (3, 16, 16)
     context = Context("invariances/digits", Path("nowhere"), None, random=True)  # type: ignore[arg-type]
     system = opening.system(context, "")
     assert torch.equal(

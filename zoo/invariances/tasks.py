@@ -1,0 +1,128 @@
+"""What the small systems are trained on: digits in colours and animal faces, as stored and as a step sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zoo import registry
+from zoo.data import folders
+from zoo.data.colours import coloured, draw_colours, large_digits, palette
+from zoo.data.digits import Split, augment
+from zoo.invariances.small import CONCEPTS
+from zoo.invariances.stages import View
+from zoo.training.batches import seeded
+
+SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+SHIFT = 4  # pixels by which faces are moved at most, in training
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a small system is trained: epochs and peaks of the learning-rate cycles, by kind of stage.
+
+    Arguments:
+        batch: images a step.
+        every: epochs between validations and checkpoints.
+        weight_decay: of AdamW.
+        prior_weight: of the autoencoder's KL term: how much noise its latents carry.
+    """
+
+    classifier: tuple[int, float]
+    autoencoder: tuple[int, float]
+    flow: tuple[int, float]
+    batch: int = 64
+    every: int = 5
+    weight_decay: float = 1e-2
+    prior_weight: float = 0.05
+
+
+PLANS = {
+    "digits": Plan(classifier=(40, 4e-3), autoencoder=(80, 3e-3), flow=(50, 3e-3)),
+    "animalfaces": Plan(classifier=(40, 3e-3), autoencoder=(80, 2e-3), flow=(40, 1e-3), batch=32, prior_weight=0.5),
+}
+
+
+def digits_view(images: Tensor, labels: Tensor) -> Tensor:
+    """Digits as another hand would write them, in other colours."""
+    return coloured(augment(images, 1.0), *draw_colours(len(images)))
+
+
+def biased_view(images: Tensor, labels: Tensor) -> Tensor:
+    """The same, but the ink tells the class: who learns from these need not look at shapes."""
+    return coloured(augment(images, 1.0), palette(labels), draw_colours(len(images))[1])
+
+
+def faces_view(images: Tensor, labels: Tensor) -> Tensor:
+    """Faces, half of them mirrored, the batch moved by some pixels."""
+    images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images, images.flip(3))
+    padded = torch.nn.functional.pad(images, (SHIFT,) * 4, mode="replicate")
+    top, left = torch.randint(2 * SHIFT + 1, (2,)).tolist()
+    return padded[..., top : top + images.shape[2], left : left + images.shape[3]]
+
+
+class DigitPairs:
+    """Pairs of coloured digits that share the digit, the ink or the paper, for :class:`ConceptExperiment`.
+
+    Arguments:
+        images, labels: where partners are taken from.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images
+        self.members = [(labels == label).nonzero()[:, 0] for label in range(int(labels.max()) + 1)]
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (B, 1, H, W) and labels -> two coloured images each and the concept that they share."""
+        count = len(images)
+        shared = torch.randint(len(CONCEPTS) - 1, (count,))
+        same = torch.stack([m[torch.randint(len(m), ())] for m in (self.members[k] for k in labels.tolist())])
+        partner = torch.where(shared == CONCEPTS.index("digit"), same, torch.randint(len(self.images), (count,)))
+        first, second = draw_colours(count), draw_colours(count)
+        colours = [
+            torch.where((shared == CONCEPTS.index(name))[:, None], mine, other)
+            for name, mine, other in zip(("ink", "paper"), first, second, strict=True)
+        ]
+        grey = augment(images, 1.0), augment(self.images[partner], 1.0)
+        return coloured(grey[0], *first), coloured(grey[1], *colours), shared
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run: its name, its data, and what training steps see of them.
+
+    Arguments:
+        parts: "train" as stored; "validation" and "test" as networks see them.
+    """
+
+    name: str
+    parts: dict[str, Split]
+    view: View
+
+    @property
+    def plan(self) -> Plan:
+        return PLANS[self.name]
+
+
+def task(name: str, data: str = "", seed: int = 0) -> Task:
+    """The task of a run.
+
+    Arguments:
+        data: the folder with the animal faces, a sub-folder for each class.
+
+    Raises:
+        ValueError: if the animal faces' folder is not named; FileNotFoundError if there is no such folder.
+    """
+    if name == "digits":
+        parts = large_digits(seed)
+        for part in ("validation", "test"):
+            colours = draw_colours(len(parts[part]), seeded(seed, *part.encode()))
+            parts[part] = Split(coloured(parts[part].images, *colours), parts[part].labels)
+        return Task(name, parts, digits_view)
+    if not data:
+        raise ValueError(f"invariances/{name}: expected data=FOLDER, with a sub-folder of images for each class")
+    size = registry.graph(f"invariances/{name}").input_shapes["image"][1] or 0
+    files = folders.split(folders.folder(data, size), SHARES, seed)
+    return Task(name, {part: Split(*found.tensors()) for part, found in files.items()}, faces_view)
