@@ -32,7 +32,7 @@ class ActNorm(Bijection):
     ``initialized`` is a buffer: a loaded layer is never initialised again. Run one batch before ``torch.compile``.
 
     Raises:
-        ValueError: no channels; an eps that is negative or not finite; a first batch with a single value a channel, over
+        ValueError: no channels; an eps that is negative or not finite; a first batch of one value a channel, over
             all ranks, or with values that are not finite, which leaves the layer uninitialised; a loaded scale of 0
             with ``log_scale=False``.
         RuntimeError: the other direction in training mode before the initialisation.

@@ -167,9 +167,13 @@ def classifier(name: str, classes: int = CLASSES, weights: str | Path | None = N
     return network.eval()
 
 
-def load(network: nn.Module, path: str | Path) -> None:
-    """Fills a classifier from a torch file; see :func:`classifier`."""
-    state = tensors(read_checkpoint(path))
+def load(network: nn.Module, path: str | Path, without: tuple[str, ...] = ()) -> None:
+    """Fills a classifier from a torch file; see :func:`classifier`.
+
+    Arguments:
+        without: prefixes of keys that are left aside, such as those of a head that the network does not have.
+    """
+    state = {key: value for key, value in tensors(read_checkpoint(path)).items() if not key.startswith(without)}
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
