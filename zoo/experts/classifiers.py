@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.blocks.image_kinds import IMAGENET as IMAGENET_MOMENTS
 from zoo.experts.cut import halves
 from zoo.extras import require
 from zoo.published import read_checkpoint, tensors
 from zoo.weights import mismatches
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's statistics of images in [0, 1]."""
+MEAN, STD = IMAGENET_MOMENTS
 IMAGENET, SOFTMAX = "imagenet", "softmax"
 CLASSES = 1000
 SIDES = {"alexnet": 227}

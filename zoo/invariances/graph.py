@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowkit import graph as g
-from zoo.blocks import embedders, flow
+from zoo.blocks import autoencoder, embedders, flow
 from zoo.iin.graph import factor_transformer
 from zoo.registry import register
 
@@ -139,3 +139,12 @@ def concepts(
 
 
 from zoo.invariances import small as _small  # noqa: E402, F401  registers the small systems, whose flows are these
+
+
+@register({"dequantiser": {}, "dequantiser-tiny": {"dim": 6, "hidden": 9}})
+def dequantiser(dim: int = 128, hidden: int = 4096, layers: int = 2) -> g.Graph:
+    """The VAE that makes BigGAN's class embeddings (D,) continuous before the texture-bias flows are trained on them.
+
+    The authors' ``FlatVAE``; see :func:`zoo.blocks.autoencoder.dequantiser`.
+    """
+    return autoencoder.dequantiser(dim, dim, hidden, layers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.blocks import embedders, flow
+from zoo.blocks import autoencoder, embedders, flow
 from zoo.downloads import Source
 from zoo.iin.published import FLOW
 from zoo.layouts import Rule
@@ -66,6 +66,8 @@ PUBLISHED: dict[str, Published] = {
     "invariances/tiny-spatial": Published(),
     "invariances/concepts": Published(),
     "invariances/concepts-tiny": Published(),
+    "invariances/dequantiser": Published("dequant_vae"),
+    "invariances/dequantiser-tiny": Published(),
 }
 
 
@@ -73,6 +75,8 @@ def rules(name: str, options: Mapping[str, Any]) -> list[Rule]:
     """The authors' key names for a network of this paper with these options."""
     if "concepts" in options:
         return FLOW
+    if name.startswith("invariances/dequantiser"):
+        return autoencoder.dequantiser_rules(options["layers"])
     return cinn_rules(options["size"], len(options["embedder_dims"]) or options["embedder_depth"])
 
 
