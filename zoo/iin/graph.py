@@ -5,6 +5,7 @@ from __future__ import annotations
 from flowkit import graph as g
 from zoo.blocks import flow
 from zoo.iin import factors as parts
+from zoo.iin import first_stages as _first_stages  # noqa: F401  registers the networks that are interpreted
 from zoo.registry import register
 
 COLOURED, FACES = "digit,colour,residual", "eyeglasses,male,no_beard,smiling,residual"
@@ -16,7 +17,7 @@ COLOURED, FACES = "digit,colour,residual", "eyeglasses,male,no_beard,smiling,res
         "fashionmnist": {},
         "cifar": {},
         "celeba": {},
-        "digits-unsupervised": {"dim": 16, "depth": 6, "hidden": 128},
+        "digits-unsupervised": {"dim": 24, "depth": 6, "hidden": 128},
         "tiny": {"dim": 8, "depth": 2, "hidden": 16},
     }
 )
@@ -37,7 +38,8 @@ def transformer(dim: int = 64, depth: int = 12, hidden: int = 512, layers: int =
         "cmnist-factors": {"factors": COLOURED},
         "celeba-factors": {"factors": FACES},
         "cmnist-classifier-factors": {"factors": COLOURED, "sizes": "22,11,31"},
-        "digits": {"factors": COLOURED, "dim": 16, "depth": 6, "hidden": 128},
+        "digits": {"factors": COLOURED, "dim": 24, "depth": 6, "hidden": 128},
+        "digits-classifier-factors": {"factors": COLOURED, "dim": 24, "depth": 6, "hidden": 128},
         "tiny-factors": {"factors": COLOURED, "dim": 8, "depth": 2, "hidden": 16},
     }
 )

@@ -1,0 +1,98 @@
+"""Trains a network of the IIN and, below it, its first stage, into the folder of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+from typing import Literal
+
+import torch
+
+from flowkit.graph import BuiltGraph
+from zoo import registry, weights
+from zoo.iin.experiment import experiment
+from zoo.iin.first_stages import FirstStage
+from zoo.iin.systems import System, dataset, system
+from zoo.training.fit import Data, Fit, Fitted, fit
+from zoo.verbs import Context
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What may differ from the published training.
+
+    Arguments:
+        data: folder of the data set.
+        steps: 0 for the table's; the decay of the learning rate moves along.
+        batch: 0 for the table's; the learning rate does not change.
+        precision, devices, accumulate, workers: as in :class:`zoo.training.fit.Fit`.
+    """
+
+    data: str = ""
+    steps: int = 0
+    batch: int = 0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    devices: int = 1
+    accumulate: int = 1
+    workers: int = 0
+
+
+def train(context: Context, plan: Plan, name: str | None = None, options: dict[str, object] | None = None) -> Fitted:
+    """Trains ``name`` (by default what the command names), or goes on with it, and writes its weights.
+
+    Its first stage is trained before, with the same plan, unless the folder has its weights.
+
+    Arguments:
+        options: of the network; by default the command's.
+
+    Raises:
+        ValueError: if the folder holds a run with other settings.
+    """
+    name = context.name if name is None else name
+    known = system(name)
+    options = dict(context.options if options is None else options)
+    first = None
+    if known.first is not None:
+        if not context.file(known.first).is_file():
+            train(context, plan, known.first, {})
+        first = FirstStage(weights.load(context.file(known.first)))
+    with torch.random.fork_rng():
+        torch.manual_seed(context.seed)
+        network = registry.build(name, **options)
+    steps = plan.steps or known.steps
+    context.console.rule(f"[bold]{name}[/bold] ({network.graph.parameters:,} parameters)", align="left", style="dim")
+    module = experiment(known, network, first, steps)
+    settings = Fit(
+        steps,
+        plan.batch or known.batch,
+        _every(steps, known),
+        plan.accumulate,
+        plan.precision,
+        plan.devices,
+        seed=context.seed,
+        workers=plan.workers,
+    )
+    done = fit(module, _data(known, plan), context.out / "training" / name, settings, context.console,
+               restart=context.fresh)  # fmt: skip
+    _save(context, name, network, done)
+    return done
+
+
+def _data(known: System, plan: Plan) -> Data:
+    pairs = known.kind == "factors"
+    return Data(*(dataset(known.data, part, plan.data, pairs) for part in ("train", "validation")))
+
+
+def _save(context: Context, name: str, network: BuiltGraph, done: Fitted) -> None:
+    weights.save(network.eval(), context.file(name), {"seconds": str(done.history[-1]["seconds"])})
+    context.console.print(
+        f"  {context.file(name)}: after {done.history[-1]['step']} steps and {done.history[-1]['seconds']:.0f} s, "
+        f"loss {done.history[-1]['train']:.3f}, validation {done.history[-1]['validation']:.3f}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _every(steps: int, known: System) -> int:
+    """The table's steps between validations where they divide the run, else what comes near."""
+    return known.every if steps % known.every == 0 else gcd(steps, known.every) if steps > known.every else steps

@@ -1,0 +1,190 @@
+"""The IIN's verbs: train, dims, sample, reconstruct, swap, cross, interpolate, walk, respond, evaluate, pairs, demo.
+
+Images come from the test part of the configuration's data set: the digits at hand, else ``data=FOLDER``. ``first=FILE``
+takes the first stage's weights from a file, ours or the authors'; without, from the run's folder.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from zoo.verbs import Context, verb
+
+Features = Literal["auto", "inception", "classifier"]
+
+
+@verb
+def train(
+    context: Context,
+    *,
+    data: str = "",
+    steps: int = 0,
+    batch: int = 0,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    devices: int = 1,
+    accumulate: int = 1,
+    workers: int = 0,
+) -> None:
+    """Trains the network, and its first stage before it if the folder has none; goes on where it was interrupted."""
+    from zoo.iin.training import Plan
+    from zoo.iin.training import train as run
+
+    run(context, Plan(data, steps, batch, precision, devices, accumulate, workers))
+
+
+@verb
+def dims(context: Context, *, data: str = "", first: str = "", count: int = 10_000) -> None:
+    """Estimates how many dimensions each factor needs, from pairs of the test part."""
+    from zoo.iin.work import drawn_pairs, estimate
+
+    found, names = estimate(context, drawn_pairs(context, data, count), first)
+    for name, score, size in zip(names, found.scores.tolist(), found.sizes, strict=True):
+        context.console.print(f"{name:<12} score {score:7.4f}   dimensions {size:4d}", highlight=False)
+    context.console.print(f"sizes={','.join(map(str, found.sizes))}", highlight=False)
+
+
+@verb
+def sample(context: Context, *, first: str = "", rows: int = 6, columns: int = 10) -> None:
+    """Decodes samples of N(0, 1) that went back through the flow."""
+    from zoo.iin import show
+    from zoo.iin.interpreter import interpreter
+
+    show.samples(interpreter(context, first), context.seed, rows, columns, _file(context, "samples"))
+
+
+@verb
+def reconstruct(context: Context, *, data: str = "", first: str = "", count: int = 10) -> None:
+    """Decodes latents without an edit, straight and through the flow and back."""
+    from zoo.iin import analysis, show
+    from zoo.iin.interpreter import interpreter
+    from zoo.iin.work import test_images
+
+    parts, images = interpreter(context, first), test_images(context, data, count)["image"]
+    errors = analysis.identity_errors(parts, images)
+    context.console.print("largest error after no edit: " + ", ".join(f"{k} {v:.1e}" for k, v in errors.items()))
+    show.reconstructions(parts, images, _file(context, "reconstructions"))
+
+
+@verb
+def swap(context: Context, *, factor: int | str = 0, data: str = "", first: str = "", count: int = 8) -> None:
+    """Takes a factor (by name or number) from the image below: swapped pairs, and swapped back."""
+    from zoo.iin import show
+    from zoo.iin.interpreter import interpreter
+    from zoo.iin.work import test_images
+
+    parts, images = interpreter(context, first), test_images(context, data, 2 * count)["image"]
+    error = show.swaps(
+        parts, images[:count], images[count:], parts.index(str(factor)), _file(context, f"swap_{factor}")
+    )
+    context.console.print(f"swapped twice: largest error of the images {error:.1e}", highlight=False)
+
+
+@verb
+def cross(context: Context, *, factor: int | str = 0, data: str = "", first: str = "", count: int = 6) -> None:
+    """A table: the column's image gives the factor, the row's all others."""
+    from zoo.iin import show
+    from zoo.iin.interpreter import interpreter
+    from zoo.iin.work import test_images
+
+    parts, images = interpreter(context, first), test_images(context, data, count)["image"]
+    show.crossed(parts, images, parts.index(str(factor)), _file(context, f"cross_{factor}"))
+
+
+@verb
+def interpolate(
+    context: Context, *, factor: int | str = "", data: str = "", first: str = "", count: int = 5, steps: int = 9
+) -> None:
+    """Straight lines from image to image: in the latent, in all factors, or in one factor alone."""
+    from zoo.iin import show
+    from zoo.iin.interpreter import interpreter
+    from zoo.iin.work import test_images
+
+    parts, images = interpreter(context, first), test_images(context, data, 2 * count)["image"]
+    index = parts.index(str(factor)) if factor != "" else None
+    show.lines(
+        parts,
+        images[:count],
+        images[count:],
+        steps,
+        index,
+        _file(context, f"interpolate_{'all' if factor == '' else factor}"),
+    )
+
+
+@verb
+def walk(
+    context: Context,
+    *,
+    factor: int | str = 0,
+    rho: float = 0.9,
+    data: str = "",
+    first: str = "",
+    count: int = 5,
+    steps: int = 12,
+) -> None:
+    """Random walks in one factor; the others stay."""
+    from zoo.iin import show
+    from zoo.iin.interpreter import interpreter
+    from zoo.iin.work import test_images
+
+    parts, images = interpreter(context, first), test_images(context, data, count)["image"]
+    show.walks(parts, images, parts.index(str(factor)), steps, rho, context.seed, _file(context, f"walk_{factor}"))
+
+
+@verb
+def respond(
+    context: Context, *, image: int = 0, rho: float = 0.9, steps: int = 1_000, data: str = "", first: str = ""
+) -> None:
+    """Response analysis: how a classifier's answer varies while one factor of an image walks at random."""
+    from zoo.iin.work import responses, test_images
+
+    chosen = test_images(context, data, image + 1)
+    found = responses(context, chosen["image"][image], steps, rho, first)
+    context.console.print(f"class {int(chosen['class'][image])}, {steps} steps a factor", highlight=False)
+    for name, response in found.items():
+        counts = ", ".join(f"{value}: {count}" for value, count in response.counts.items())
+        context.console.print(f"{name:<12} sigma {response.sigma:6.3f}   {counts}", highlight=False)
+
+
+@verb
+def evaluate(
+    context: Context, *, data: str = "", first: str = "", features: Features = "auto", count: int = 10_000
+) -> None:
+    """Loss, and the four Fréchet distances of the published protocol; or the accuracy of a classifier."""
+    from zoo.iin.work import figures
+
+    _write(context, figures(context, data, first, features, count))
+
+
+@verb
+def pairs(
+    context: Context, *, example1: str = "", example2: str = "", factor: str = "colour", data: str = "", count: int = 8
+) -> None:
+    """Pairs that share a sketched concept: images in the style of one of two example files, or of two test images."""
+    from zoo.iin.work import sketch
+
+    sketch(context, example1, example2, factor, data, count, _file(context, f"pairs_{factor}"))
+
+
+@verb
+def demo(context: Context) -> None:
+    """Trains on coloured digits, estimates dimensions, swaps factors, measures all of it, draws every picture."""
+    from zoo.iin.demo import run
+
+    _write(context, run(context))
+
+
+def _file(context: Context, name: str) -> Any:
+    path = context.out / f"{name}.png"
+    context.console.print(f"{path}", highlight=False, soft_wrap=True)
+    return path
+
+
+def _write(context: Context, figures: dict[str, Any]) -> None:
+    """Prints figures and writes them to ``metrics.json``."""
+    for name, value in figures.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        context.console.print(f"{name}: {shown}", highlight=False, soft_wrap=True)
+    context.out.mkdir(parents=True, exist_ok=True)
+    (context.out / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n")

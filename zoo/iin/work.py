@@ -1,0 +1,162 @@
+"""What several verbs need: images of the test part, dimension estimates, responses, figures, sketched pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from zoo import pictures
+from zoo.data.images import nchw, resize_smallest, to_float
+from zoo.iin import analysis, dims, losses
+from zoo.iin.first_stages import FirstStage
+from zoo.iin.interpreter import Interpreter, first_name, first_stage, interpreter
+from zoo.iin.stylize import synthesise
+from zoo.iin.systems import Part, dataset, factors, system
+from zoo.metrics.frechet import Features, inception
+from zoo.training.batches import mixed, seeded
+from zoo.verbs import Context
+
+Batch = dict[str, Any]
+JUDGE = "iin/digits-classifier"
+
+
+def test_images(context: Context, data: str, count: int) -> Batch:
+    """A batch of up to ``count`` single images of the test part, at random but for the seed."""
+    return _batch(dataset(system(context.name).data, "test", data), context.seed, count)
+
+
+def drawn_pairs(context: Context, data: str, count: int, part: Part = "test") -> Batch:
+    """A batch of up to ``count`` pairs of a part, with the factors' names as ``names``."""
+    examples = dataset(system(context.name).data, part, data, pairs=True)
+    return {**_batch(examples, context.seed, count), "names": list(factors(examples))}
+
+
+def estimate(context: Context, pairs: Batch, first: str) -> tuple[dims.Dims, Sequence[str]]:
+    """The dimension estimation of the command's first stage, and the factors' names."""
+    stage, names = first_stage(context, first), pairs["names"]
+    latents = [stage.mode(pairs[side]["image"]) for side in ("example1", "example2")]
+    return dims.estimate(latents[0], latents[1], pairs["factor"], len(names)), names
+
+
+def responses(context: Context, image: Tensor, steps: int, rho: float, first: str) -> dict[str, analysis.Response]:
+    """The response analysis of every factor."""
+    parts, generator = interpreter(context, first), seeded(context.seed, *b"response")
+    classify = _classify(context, parts.first)
+    return {
+        name: analysis.respond(parts, classify, image, index, steps, rho, generator)
+        for index, name in enumerate(parts.names)
+    }
+
+
+def figures(context: Context, data: str, first: str, features: str, count: int) -> dict[str, Any]:
+    """What ``evaluate`` reports of a network, by kind."""
+    known, images = system(context.name), test_images(context, data, count)
+    stage = first_stage(context, first)
+    if known.kind == "classifier":
+        return {"accuracy": _share(stage.classify(stage.mode(images["image"])).argmax(1) == images["class"])}
+    if known.kind == "autoencoder":
+        return {
+            "reconstruction error": float((stage.decode(stage.mode(images["image"])) - images["image"]).abs().mean())
+        }
+    parts = interpreter(context, first)
+    found: dict[str, Any] = {"images": len(images["image"]), "loss": _loss(context, parts, images, data)}
+    if stage.decodes:
+        measure = _features(context, features)
+        found["features"] = "classifier" if _uses_classifier(context, features) else "inception"
+        generator = seeded(context.seed, *b"frechet")
+        for name, value in analysis.frechet_table(parts, images["image"], measure, generator).items():
+            found[f"Fréchet distance, {name}"] = value
+    return found
+
+
+def sketch(context: Context, example1: str, example2: str, factor: str, data: str, count: int, path: Path) -> None:
+    """Synthesised pairs as a picture and as ``pairs.safetensors`` beside it."""
+    from safetensors.torch import save_file
+
+    batch = test_images(context, data, count + 2)["image"]
+    images, size = batch[2:], batch.shape[-1]
+    one, two = (_read(file, size) if file else batch[k] for k, file in enumerate((example1, example2)))
+    names = registered_factors(context)
+    if factor not in names:
+        raise ValueError(f"factor: expected one of {', '.join(names)}, got {factor!r}")
+    made = synthesise(images, one, two, names.index(factor), seeded(context.seed, *b"pairs"))
+    pictures.grid(
+        [[one, two], list(images), list(made.first), list(made.second)],
+        path,
+        rows=["the two examples", "images", "first of a pair", "second of a pair"],
+        title=f"Pairs that share {factor}, as two examples sketch it",
+    )
+    tensors = {"example1": made.first, "example2": made.second, "factor": made.factor}
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path.with_suffix(".safetensors"))
+
+
+def registered_factors(context: Context) -> list[str]:
+    """The names of the factors of a command's network."""
+    from zoo import registry
+
+    return list(registry.graph(context.name, **context.options).output_shapes)
+
+
+def _batch(examples: Any, seed: int, count: int) -> Batch:
+    chosen = np.random.RandomState(mixed(seed) % 2**32).permutation(len(examples))[:count]
+    random = np.random.RandomState(mixed(seed, 1) % 2**32)
+    batch: Batch = default_collate([examples.draw(int(index), random) for index in chosen])
+    return batch
+
+
+def _classify(context: Context, stage: FirstStage) -> Callable[[Tensor], Tensor]:
+    """Classes of latents: the first stage's own, or of the digits that an autoencoder makes of them."""
+    if not stage.decodes:
+        return lambda z: stage.classify(z).argmax(1)
+    judge = judge_of(context)
+    return lambda z: judge.classify(judge.mode(stage.decode(z))).argmax(1)
+
+
+def judge_of(context: Context) -> FirstStage:
+    """The independent classifier of the digits; ValueError for other data."""
+    if system(context.name).data != "digits":
+        raise ValueError(
+            f"{context.name}: {first_name(context)} is no classifier, and one of its own is at hand for digits alone; "
+            "take iin/cmnist-classifier-factors"
+        )
+    return FirstStage(context.network(JUDGE))
+
+
+def _features(context: Context, features: str) -> Features:
+    if not _uses_classifier(context, features):
+        network = inception()
+        return lambda images: network(images.expand(-1, 3, -1, -1))
+    return judge_of(context).mode
+
+
+def _uses_classifier(context: Context, features: str) -> bool:
+    return features == "classifier" or (features == "auto" and system(context.name).data == "digits")
+
+
+@torch.no_grad()
+def _loss(context: Context, parts: Interpreter, images: Batch, data: str) -> float:
+    """The training's loss on the test part."""
+    if system(context.name).kind == "whole":
+        return float(losses.unsupervised(*parts.flow(parts.first.sample(images["image"]))).loss)
+    pairs = drawn_pairs(context, data, len(images["image"]))
+    (*a, before), (*b, after) = (
+        parts.flow(parts.first.sample(pairs[side]["image"])) for side in ("example1", "example2")
+    )
+    return float(losses.factor(a, b, before, after, pairs["factor"]).loss)
+
+
+def _read(file: str, size: int) -> Tensor:
+    """An image file, its smaller side scaled to ``size``."""
+    from zoo.data.folders import read_image
+
+    return nchw(to_float(resize_smallest(read_image(Path(file)), size)))
+
+
+def _share(hits: Tensor) -> float:
+    return float(hits.double().mean())
