@@ -1,0 +1,97 @@
+"""The IIN learns: a shared factor is found, the unsupervised loss falls, a run goes on where it stopped."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import zoo
+from zoo.iin import losses
+from zoo.iin.optimisation import adam, decay, schedule
+
+SIZES = [3, 3, 2]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower on several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def sources(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs (N, 8) of sources ~ N(0, 1), one block of which correlates by 0.975; mixed; and which block, 0 or 1."""
+    factor = torch.randint(2, (count,), generator=generator)
+    first, fresh = (torch.randn(count, 8, generator=generator) for _ in range(2))
+    together = losses.RHO * first + (1 - losses.RHO**2) ** 0.5 * fresh
+    block = torch.arange(3).repeat_interleave(torch.tensor(SIZES))
+    second = torch.where(block == factor[:, None], together, fresh)
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(5)))[0]
+    mixed = [1.5 * z @ rotation for z in (first, second)]
+    return mixed[0] + 0.5 * mixed[0].tanh(), mixed[1] + 0.5 * mixed[1].tanh(), factor
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Mean over dimensions of the correlation across pairs."""
+    a, b = (x - x.mean(0) for x in (a, b))
+    return float(((a * b).mean(0) / (a.square().mean(0) * b.square().mean(0)).sqrt()).mean())
+
+
+def test_factors_are_found() -> None:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    options = {"dim": 8, "depth": 4, "hidden": 48, "layers": 1, "sizes": "3,3,2"}
+    net = zoo.build("iin/tiny-factors", **options)
+    optimizer = adam(net.parameters(), 2e-3)
+    for _ in range(250):
+        first, second, factor = sources(64, generator)
+        *z, logdet = net(torch.cat([first, second]))
+        halves, logdets = [part.chunk(2) for part in z], logdet.chunk(2)
+        loss = losses.factor([h[0] for h in halves], [h[1] for h in halves], logdets[0], logdets[1], factor).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    first, second, factor = sources(4000, generator)
+    with torch.no_grad():
+        *a, _ = net.eval()(first)
+        *b, _ = net(second)
+    for shared in (0, 1):
+        rows = factor == shared
+        for index in range(3):
+            found = correlation(a[index][rows], b[index][rows])
+            assert found > 0.9 if index == shared else abs(found) < 0.2
+
+
+def test_unsupervised_loss_falls_and_lengths_become_normal() -> None:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    net = zoo.build("iin/tiny", depth=3, hidden=32, layers=1)
+    optimizer, values = adam(net.parameters(), 2e-3), []
+    for _ in range(100):
+        bent = sources(64, generator)[0]
+        bent[:, 1:] += bent[:, :-1].square()
+        terms = losses.unsupervised(*net(bent))
+        optimizer.zero_grad()
+        terms.loss.backward()
+        optimizer.step()
+        values.append(float(terms.loss.detach()))
+    assert np.mean(values[-20:]) < np.mean(values[:20]) - 0.3
+    assert float(terms.nll.detach()) == pytest.approx(4, abs=1)
+
+
+def test_learning_rate_is_set_after_the_step() -> None:
+    optimizer = adam([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    rates = schedule(optimizer, 1, 6)
+    used = []
+    for _ in range(6):
+        used.append(rates.get_last_lr()[0])
+        optimizer.step()
+        rates.step()
+    assert used == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4])
+    assert decay(7, 1, 6) == 0
+    with pytest.raises(ValueError, match="before the last of 6 steps, got 6"):
+        schedule(optimizer, 6, 6)
