@@ -16,6 +16,7 @@ from torch import Tensor
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo.blocks import embedders, flow
+from zoo.blocks import parity_autoencoders as shared
 from zoo.iin import edits, losses
 from zoo.iin.factors import chunks
 from zoo.iin.graph import split_transformer
@@ -261,6 +262,8 @@ def _representation(z: Tensor) -> Tensor:
 
 CHECKS = Checks(
     {
+        "gaussian": shared.invariances_gaussian,
+        "flatvae": shared.invariances_flatvae,
         "actnorm": actnorm,
         "shuffle_lrelu": shuffle_lrelu,
         "fcnet": fcnet,

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo.blocks import embedders, flow, recipes
+from zoo.blocks import parity_autoencoders as shared
 from zoo.data import zcodes
 from zoo.data.parity import net2net_preprocess
 from zoo.experts.captioner import BEAMS, END, START, Decoder
@@ -309,6 +310,14 @@ rate (1e-3), up or down: after two steps two computations may differ by 4e-3, an
 
 CHECKS = Checks(
     {
+        "basic_ae_gen": shared.net2net_basic_ae,
+        "basic_ae_faces32_gen": shared.net2net_basic_ae,
+        "basic_ae": shared.net2net_basic_ae,
+        "diag_gaussian": shared.net2net_diag_gaussian,
+        "dequant_vae": shared.net2net_dequant_vae,
+        "resnet_encoder": shared.net2net_resnet_encoder,
+        "disc": shared.net2net_disc,
+        "ae_loss_gen": shared.net2net_ae_loss,
         "actnorm": actnorm,
         "invlrelu_shuffle": activation_and_shuffle,
         "coupling": coupling,
