@@ -37,6 +37,7 @@ CPU_FILES = (
     "rational_quadratic",
     "mixture_logistic",
     "masked_conv",
+    "stacked_linear",
 )
 X86_ISA = {
     "avx2": "-mavx2 -mfma -mf16c",

@@ -176,6 +176,20 @@ struct Linear {
   bool transposed;
 };
 
+// y = weight x + bias for each of `groups` maps: x (groups, in, samples), weight (groups, out, in), bias (groups, out), y
+// (groups, out, samples), all dense, float32 or float64. For few samples on a CPU; else torch's matrix product is faster.
+struct StackedLinear {
+  DType dtype;
+  int64_t groups, out, in, samples;
+  Array x, weight, bias, y;
+};
+// Gradients that are not wanted are null.
+struct StackedLinearBackward {
+  DType dtype;
+  int64_t groups, out, in, samples;
+  Array grad_y, x, weight, grad_x, grad_weight, grad_bias;
+};
+
 enum class Activation { relu, leaky_relu, elu, silu, tanh, softplus };
 enum class Residual { none, activated, linear };  // see flowkit/nets/made.py
 
@@ -245,6 +259,8 @@ struct MaskedConvSolve {
 namespace cpu {
 FLOWKIT_ENTRY_POINTS()
 FLOWKIT_PARAMETRIC_ENTRY_POINTS()
+void stacked_linear(const StackedLinear&);
+void stacked_linear_backward(const StackedLinearBackward&);
 }  // namespace cpu
 
 namespace cuda {

@@ -135,4 +135,6 @@ PYBIND11_MODULE(_C, m) {
   FLOWKIT_BIND_FAMILY(rational_quadratic_coupling);
   FLOWKIT_BIND_FAMILY(masked_conv_solve);
   FLOWKIT_BIND_FAMILY(mixture_logistic_coupling);
+  FLOWKIT_BIND(stacked_linear);
+  FLOWKIT_BIND(stacked_linear_backward);
 }

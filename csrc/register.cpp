@@ -77,6 +77,10 @@ STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
   m.def("mixture_logistic_coupling(" FLOWKIT_MIXTURE_LOGISTIC ") -> (Tensor, Tensor)");
   m.def("mixture_logistic_coupling_out(" FLOWKIT_MIXTURE_LOGISTIC ", " FLOWKIT_OUT);
   m.def("mixture_logistic_coupling_backward(" FLOWKIT_BACKWARD FLOWKIT_MIXTURE_LOGISTIC ") -> (Tensor, Tensor)");
+  m.def("stacked_linear(Tensor x, Tensor weight, Tensor bias) -> Tensor");
+  m.def(
+      "stacked_linear_backward(Tensor grad_y, Tensor x, Tensor weight, bool wants_x, bool wants_weight) -> (Tensor, "
+      "Tensor, Tensor)");
 }
 
 namespace {
@@ -103,7 +107,13 @@ void implement(torch::stable::detail::StableLibrary& m) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(FLOWKIT_NAMESPACE, CPU, m) { implement(m); }
+STABLE_TORCH_LIBRARY_IMPL(FLOWKIT_NAMESPACE, CPU, m) {
+  implement(m);
+#ifndef FLOWKIT_EMULATE_CUDA
+  FLOWKIT_IMPL(stacked_linear);
+  FLOWKIT_IMPL(stacked_linear_backward);
+#endif
+}
 #ifdef FLOWKIT_CUDA
 STABLE_TORCH_LIBRARY_IMPL(FLOWKIT_NAMESPACE, CUDA, m) { implement(m); }
 #endif

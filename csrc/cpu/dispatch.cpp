@@ -23,6 +23,8 @@
   FLOWKIT_PARAMETRIC_ENTRY_POINTS()                   \
   FLOWKIT_MIXTURE_ENTRY_POINTS()                      \
   void masked_conv_solve(const MaskedConvSolve&);     \
+  void stacked_linear(const StackedLinear&);          \
+  void stacked_linear_backward(const StackedLinearBackward&); \
   }
 
 FLOWKIT_DECLARE(generic)
@@ -98,6 +100,8 @@ void rational_quadratic_backward(const ParametricBackward<RationalQuadraticOptio
   FLOWKIT_CALL(rational_quadratic_backward, a)
 }
 void masked_conv_solve(const MaskedConvSolve& a) { FLOWKIT_CALL(masked_conv_solve, a) }
+void stacked_linear(const StackedLinear& a) { FLOWKIT_CALL(stacked_linear, a) }
+void stacked_linear_backward(const StackedLinearBackward& a) { FLOWKIT_CALL(stacked_linear_backward, a) }
 void mixture_logistic(const ParametricForward<MixtureLogisticOptions>& a) { FLOWKIT_CALL(mixture_logistic, a) }
 void mixture_logistic_backward(const ParametricBackward<MixtureLogisticOptions>& a) {
   FLOWKIT_CALL(mixture_logistic_backward, a)

@@ -105,4 +105,8 @@ std::tuple<Tensor, Tensor> mixture_logistic_coupling_backward(const Tensor& grad
                                                               Optional permutation, int64_t begin, int64_t components,
                                                               double bound, double min_log_scale, bool inverse);
 
+Tensor stacked_linear(const Tensor& x, const Tensor& weight, const Tensor& bias);
+std::tuple<Tensor, Tensor, Tensor> stacked_linear_backward(const Tensor& grad_y, const Tensor& x, const Tensor& weight,
+                                                           bool wants_x, bool wants_weight);
+
 }  // namespace flowkit
