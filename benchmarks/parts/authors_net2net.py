@@ -7,6 +7,8 @@ parameters are those of the published files.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -200,7 +202,8 @@ class ConditionalFlow(nn.Module):
         """x (B, C, 1, 1), for z (B, C) or (B, C, 1, 1)."""
         z = z[:, :, None, None] if z.ndim == 2 else z
         embedding = self._embedded(condition)
-        for block in reversed(self.sub_layers):
+        blocks: list[Any] = [*self.sub_layers]
+        for block in reversed(blocks):
             z = block.reverse(z, embedding)
         return z
 

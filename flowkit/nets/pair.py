@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowkit import ops
 from flowkit.nets.mlp import MLP, PerPixel
 from flowkit.nets.parts import activation as make_activation
 
@@ -15,9 +16,10 @@ from flowkit.nets.parts import activation as make_activation
 class PairedMLP(PerPixel):
     """A scale and a shift network, two :class:`MLP` of one shape on the same input, as one: (u, t) one after the other.
 
-    The first layer is one matrix product for both, the others are batched products over the two. ``weights.i`` (2, out,
-    in) and ``biases.i`` (2, out) hold layer i of both networks; ``Graph.optimize`` converts the state dict of a
-    coupling with a pair of networks (``scale_net.*`` and ``shift_net.*``) to this layout and back.
+    The first layer is one matrix product for both, the others are stacked products over the two
+    (:func:`flowkit.ops.stacked_linear`: few samples on a CPU take a kernel that reads each weight once). ``weights.i``
+    (2, out, in) and ``biases.i`` (2, out) hold layer i of both networks; ``Graph.optimize`` converts the state dict of
+    a coupling with a pair of networks (``scale_net.*`` and ``shift_net.*``) to this layout and back.
 
     Arguments:
         out_channels: of both together.
@@ -52,12 +54,13 @@ class PairedMLP(PerPixel):
 
     def main(self, x: Tensor) -> Tensor:
         """(N, in_channels) -> (N, out_channels)."""
-        h = nn.functional.linear(x, self.weights[0].flatten(0, 1), self.biases[0].flatten())
-        h = h.unflatten(1, (2, -1)).transpose(0, 1)
-        for weight, bias in zip([*self.weights][1:], [*self.biases][1:], strict=True):
-            h = torch.baddbmm(bias[:, None], self.activation(h), weight.mT)
+        weights, biases = [*self.weights], [*self.biases]
+        h = ops.stacked_linear(x.mT[None], weights[0].flatten(0, 1)[None], biases[0].flatten()[None])
+        h = h.reshape(2, -1, len(x))
+        for weight, bias in zip(weights[1:], biases[1:], strict=True):
+            h = ops.stacked_linear(self.activation(h), weight, bias)
         if all(self.tanh):
             h = h.tanh()
         elif any(self.tanh):
             h = torch.stack([part.tanh() if ends else part for part, ends in zip(h, self.tanh, strict=True)])
-        return h.transpose(0, 1).flatten(1)
+        return h.flatten(0, 1).mT

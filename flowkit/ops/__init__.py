@@ -12,6 +12,7 @@ from flowkit.ops.mixture_logistic import mixture_logistic_coupling, mixture_logi
 from flowkit.ops.permute import permute_channels
 from flowkit.ops.rational_quadratic import rational_quadratic_coupling, rational_quadratic_coupling_inverse
 from flowkit.ops.reversal import Reversal
+from flowkit.ops.stacked_linear import stacked_linear
 from flowkit.ops.step import additive_step, additive_step_inverse, affine_step, affine_step_inverse
 from flowkit.ops.workspace import Workspace, use_workspace
 
@@ -42,5 +43,6 @@ __all__ = [
     "permute_channels",
     "rational_quadratic_coupling",
     "rational_quadratic_coupling_inverse",
+    "stacked_linear",
     "use_workspace",
 ]
