@@ -88,7 +88,7 @@ class Checks:
     """A paper's side of parity, ``CHECKS`` in its ``parity.py``.
 
     Arguments:
-        components: by name.
+        components: by name, or by a pattern such as ``encoder_*`` for names that no other stands for.
         tolerances: of max|a - b| / max(1, max|b|), where it is not 1e-5: by ``component`` or ``component:key``,
             patterns allowed; 0 is exact.
         left_out: ``component:key`` patterns of entries that are not computed, with the reason.
@@ -97,6 +97,13 @@ class Checks:
     components: Mapping[str, Component]
     tolerances: Mapping[str, float] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def component(self, name: str) -> Component:
+        """What computes a component; ValueError with the known names for another."""
+        found = self.components.get(name) or next((c for p, c in self.components.items() if fnmatchcase(name, p)), None)
+        if found is None:
+            raise ValueError(f"component: expected one of {', '.join(sorted(self.components))}, got {name!r}")
+        return found
 
     def tolerance(self, component: str, key: str) -> float:
         """The tolerance of an entry: the last pattern that matches counts."""
@@ -160,10 +167,7 @@ def run(path: str | Path) -> Report:
     try:
         fixture = Fixture(path)
         checks = checks_of(fixture.system)
-        if fixture.component not in checks.components:
-            known = ", ".join(sorted(checks.components))
-            raise ValueError(f"component: expected one of {known}, got {fixture.component!r}")
-        computed = dict(checks.components[fixture.component](fixture))
+        computed = dict(checks.component(fixture.component)(fixture))
         wanted = {key: checks.reason(fixture.component, key) for key in fixture.expected}
         lines = tuple(
             compare(key, computed.get(key), fixture[key], checks.tolerance(fixture.component, key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+
 
 import torch
 import torch.nn.functional as F
@@ -103,7 +103,7 @@ class Greybox(nn.Module):
         """Images (B, C, H, W) in [-1, 1] -> the answer, as :meth:`decode` gives it."""
         return self.decode(self.encode(images))
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Greybox:
         """Stays in evaluation mode."""
         return super().train(False)
 

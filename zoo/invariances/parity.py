@@ -263,6 +263,7 @@ def _representation(z: Tensor) -> Tensor:
 CHECKS = Checks(
     {
         "gaussian": shared.invariances_gaussian,
+        "encoder_*": networks.encoder,
         "flatvae": shared.invariances_flatvae,
         "actnorm": actnorm,
         "shuffle_lrelu": shuffle_lrelu,

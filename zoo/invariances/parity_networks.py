@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo import published, registry
-from zoo.blocks import recipes
+from zoo.blocks import recipes, resnet
+from zoo.blocks.parity_autoencoders import loaded
 from zoo.data import parity as data
 from zoo.experts.classifiers import CLASSES, MEAN, SIDE, SIDES, SOFTMAX, STD, Greybox, classifier, network_input
 from zoo.experts.cut import INPUT
@@ -54,6 +56,28 @@ def input_images(fixture: Fixture) -> Tensor:
     name = fixture.config["images_from"]
     beside = fixture.path.parent / name
     return _images(Fixture(beside if beside.is_file() else FIXTURES / name))
+
+
+def encoder(fixture: Fixture) -> Answers:
+    """Moments of images normalised twice, as the authors do, with the weights that the file's recipe generates."""
+    given, config = fixture.config["Model"], fixture.config
+    x = input_images(fixture)
+    if "crop" in config:
+        x = cropped(x, config["crop"])
+    layers = int(given["type"].removeprefix("resnet"))
+    norm: resnet.Norm = "actnorm" if given["norm"] == "an" else "batch"
+    graph = resnet.encoder(x.shape[-1], x.shape[1], 2 * given["z_dim"], layers, norm, normalised=2)
+    net, _ = loaded(graph, resnet.encoder_rules(), recipes.invariances(config["shapes"], **config["recipe"]))
+    return {"out/params": net(x)[0]}
+
+
+def cropped(x: Tensor, written: str) -> Tensor:
+    """The part of images (B, C, H, W) that a file's config writes as ``x[:, :, 32:96, 32:96]``."""
+    numbers = re.fullmatch(r"x\[:, :, (\d+):(\d+), (\d+):(\d+)\]", written)
+    if numbers is None:
+        raise ValueError(f"crop: expected x[:, :, a:b, c:d], got {written!r}")
+    top, bottom, left, right = map(int, numbers.groups())
+    return x[:, :, top:bottom, left:right]
 
 
 def hooks(fixture: Fixture) -> Answers:
