@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import shutil
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType
@@ -30,6 +34,7 @@ class Published:
 
     Arguments:
         file: key of ``FILES``; None if no file was released.
+        member: if that is an archive, the pattern of the file in it.
         prefix: of the network's keys in the file; a file without any such key is taken to hold this network alone.
         beside: prefixes of keys that belong to other networks or to losses.
         optional: regular expressions of keys that may be there or not and hold nothing that is used.
@@ -38,6 +43,7 @@ class Published:
     """
 
     file: str | None = None
+    member: str | None = None
     prefix: str = ""
     beside: Sequence[str] = ()
     optional: Sequence[str] = ()
@@ -139,7 +145,36 @@ def fetch(name: str, key: str | None = None) -> Path:
         known = ", ".join(module.FILES) or "none"
         what = "its authors released no file" if key is None else f"there is no file and no published key {key!r}"
         raise ValueError(f"weights: {name}: {what}; give the path of a file, or one of the published: {known}")
-    return fetch_file(module.FILES[key])
+    file = fetch_file(module.FILES[key])
+    member = published(name).member if key == published(name).file else None
+    return file if member is None else extract(file, member)
+
+
+def extract(archive: Path, pattern: str) -> Path:
+    """The one regular file of a tar archive whose name fits a pattern, unpacked beside it once.
+
+    Raises:
+        ValueError: if it is no tar archive, or none or several files fit; then it lists those.
+    """
+    folder = archive.with_name(archive.name + ".unpacked")
+    try:
+        with tarfile.open(archive) as tar:
+            found = [m for m in tar if m.isfile() and fnmatchcase(m.name.removeprefix("./"), pattern)]
+            if len(found) != 1:
+                names = ", ".join(m.name for m in found) or "none"
+                raise ValueError(f"weights: expected one file like {pattern!r} in {str(archive)!r}, there are {names}")
+            target = folder / hashlib.sha256(found[0].name.encode()).hexdigest()[:12] / Path(found[0].name).name
+            content = tar.extractfile(found[0])
+            assert content is not None
+            if not target.is_file() or target.stat().st_size != found[0].size:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                partial = target.with_suffix(".partial")
+                with content, partial.open("wb") as out:
+                    shutil.copyfileobj(content, out)
+                partial.replace(target)
+    except tarfile.TarError as error:
+        raise ValueError(f"weights: expected a tar archive, {str(archive)!r} is none ({error})") from error
+    return target
 
 
 def load(name: str, path: str | Path, overrides: Mapping[str, Any]) -> BuiltGraph:

@@ -1,4 +1,4 @@
-"""The frozen networks whose latents are interpreted: small ones for digits as graphs, and what the IIN asks of any."""
+"""The frozen networks whose latents are interpreted, as graphs, and what the IIN asks of them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,59 @@ from torch import Tensor
 
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
+from zoo.blocks import autoencoder as blocks
+from zoo.blocks import image_kinds as _image_kinds  # noqa: F401  registers posterior_sample
+from zoo.blocks.embedders import Norm
+from zoo.blocks.gaussian import DiagonalGaussian
 from zoo.registry import register
 
 SIZE, CLASSES = 16, 10
 
 
+@register(
+    {
+        "mnist-ae": {"channels": 1},
+        "fashionmnist-ae": {"channels": 1},
+        "cifar-ae": {},
+        "cmnist-ae": {},
+        "celeba-ae": {"size": 64},
+    }
+)
+def autoencoder(
+    size: int = 32, channels: int = 3, down: int = 4, latent: int = 64, norm: Norm = "actnorm", width: int = 64
+) -> g.Graph:
+    """First stage: image (C, S, S) in [-1, 1] and noise (Z,) -> moments, latent (Z,), reconstruction. A VAE.
+
+    Options as in :func:`zoo.blocks.autoencoder.autoencoder`.
+    """
+    return blocks.autoencoder(size, channels, down, latent, norm, width)
+
+
+@register({"cmnist-classifier": {}})
+def classifier(
+    size: int = 32, channels: int = 3, down: int = 4, latent: int = 64, classes: int = 10, norm: Norm = "actnorm",
+    width: int = 64,
+) -> g.Graph:  # fmt: skip
+    """First stage: image (C, S, S) in [-1, 1] -> representation (Z,), which is interpreted, and logits (K,)."""
+    return blocks.classifier(size, channels, down, latent, classes, norm, width)
+
+
 @register({"digits-ae": {}, "tiny-ae": {"width": 4, "latent": 8, "hidden": 16}})
 def digit_autoencoder(width: int = 32, latent: int = 24, hidden: int = 256) -> g.Graph:
-    """First stage for digits: coloured image (3, 16, 16) -> posterior of z (C,); latent (C,) -> image. A VAE."""
-    image, z = g.input("image", (3, SIZE, SIZE)), g.input("latent", latent)
-    mean, logvar = g.call(_encoder(width, 2 * latent, hidden, halves=True), image, name="encoder")
-    return g.graph(
-        inputs=(image, z), mean=mean, logvar=logvar, image=g.call(_decoder(width, latent, hidden), z, name="decoder")
-    )
+    """First stage for digits: coloured image (3, 16, 16) and noise (Z,) -> as the autoencoders of the paper."""
+    image, noise = g.input("image", (3, SIZE, SIZE)), g.input("noise", latent)
+    moments = g.call(_encoder(width, 2 * latent, hidden), image, name="encoder")
+    code = g.posterior_sample(moments, noise, name="sample")
+    restored = g.call(_decoder(width, latent, hidden), code, name="decoder")
+    return g.graph(inputs=(image, noise), moments=moments, latent=code, reconstruction=restored)
 
 
 @register({"digits-classifier": {}, "tiny-classifier": {"width": 4, "latent": 8, "hidden": 16}})
 def digit_classifier(width: int = 32, latent: int = 24, hidden: int = 128) -> g.Graph:
-    """First stage for digits: coloured image (3, 16, 16) -> logits of ten classes, linear in the latent z (C,)."""
+    """First stage for digits: coloured image (3, 16, 16) -> representation (Z,) and logits of ten classes."""
     image = g.input("image", (3, SIZE, SIZE))
-    z = g.call(_encoder(width, latent, hidden, halves=False), image, name="encoder")
-    return g.graph(latent=z, logits=g.linear(z, CLASSES, name="head"))
+    z = g.call(_encoder(width, latent, hidden), image, name="encoder")
+    return g.graph(representation=z, logits=g.linear(z, CLASSES, name="head"))
 
 
 class FirstStage:
@@ -55,16 +87,17 @@ class FirstStage:
     @torch.no_grad()
     def mode(self, images: Tensor) -> Tensor:
         """Images (B, ch, H, W) in [-1, 1] -> the most probable latents (B, C)."""
-        return self._encode(images)[0]
+        return self.posterior(images).mode if self.decodes else self._part("encoder")(images)
 
     @torch.no_grad()
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Images -> latents (B, C) drawn from the posterior; a classifier has but one for each image."""
-        mean, logvar = self._encode(images)
-        if logvar is None:
-            return mean
-        noise = torch.randn(mean.shape, generator=generator, device=None if generator else mean.device)
-        return mean + (0.5 * logvar).exp() * noise.to(mean)
+        return self.posterior(images).sample(generator=generator) if self.decodes else self.mode(images)
+
+    @torch.no_grad()
+    def posterior(self, images: Tensor) -> DiagonalGaussian:
+        """Images -> an autoencoder's distribution of latents (B, C)."""
+        return DiagonalGaussian.of(self._part("encoder")(images))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -82,29 +115,15 @@ class FirstStage:
         logits: Tensor = self._part("head")(latents)
         return logits
 
-    def _encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        found = self._part("encoder")(images)
-        mean, logvar = found if isinstance(found, tuple) else (found, None)
-        return mean.flatten(1), None if logvar is None else clamped(logvar.flatten(1))
-
     def _part(self, name: str) -> Any:
         return self.network.get_submodule(name)
 
 
-def clamped(logvar: Tensor) -> Tensor:
-    """A log-variance as the authors' Distribution limits it, to [-30, 10]."""
-    return logvar.clamp(-30, 10)
-
-
-def _encoder(width: int, out: int, hidden: int, halves: bool) -> g.Graph:
+def _encoder(width: int, out: int, hidden: int) -> g.Graph:
     x = g.input("image", (3, SIZE, SIZE))
     for number in range(2):
         x = g.activation(g.conv2d(x, width * 2**number, stride=2), "silu")
-    x = g.mlp(g.flatten(x), out, hidden=hidden, depth=0, activation="silu")
-    if not halves:
-        return g.graph(latent=x)
-    mean, logvar = g.chunk(x)
-    return g.graph(mean=mean, logvar=logvar)
+    return g.graph(vector=g.mlp(g.flatten(x), out, hidden=hidden, depth=0, activation="silu"))
 
 
 def _decoder(width: int, latent: int, hidden: int) -> g.Graph:

@@ -1,5 +1,8 @@
 """The IIN's flow: exact both ways, exact log-det, the published sizes and key names, clear refusals."""
 
+import tarfile
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -80,3 +83,54 @@ def test_published_factors(name: str, sizes: dict[str, int]) -> None:
 def test_wrong_factors_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         zoo.graph("iin/cmnist-factors", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "kernel"),
+    [
+        ("iin/celeba-ae", 7_087_488, 4),
+        ("iin/cmnist-ae", 5_907_840, 2),
+        ("iin/mnist-ae", 5_903_744, 2),
+        ("iin/cmnist-classifier", 2_889_290, 2),
+    ],
+)
+def test_published_first_stages_have_the_published_size_and_keys(name: str, parameters: int, kernel: int) -> None:
+    entry = registry.entry(name)
+    graph = entry.graph()
+    assert graph.parameters == parameters
+    entries = {k: tuple(v.shape) for k, v in published.layout(name, graph.build(), entry.defaults).entries.items()}
+    layers = [f"feature_layers.{i}.sub_layers" for i in range(4)]
+    dense = ["dense_encode.sub_layers.0.weight", "dense_encode.sub_layers.0.bias"]
+    if name.endswith("-ae"):
+        layers += [f"decoder_layers.{i}.sub_layers" for i in range(3)]
+        dense += ["dense_decode.sub_layers.0.weight", "dense_decode.sub_layers.0.bias"]
+        dense.append("image_layer.sub_layers.0.weight")
+        assert entries["dense_encode.sub_layers.0.weight"] == (128, 512, kernel, kernel)
+        assert entries["dense_decode.sub_layers.0.weight"] == (64, 512, kernel, kernel)
+        assert entries["decoder_layers.2.sub_layers.0.weight"] == (512, 256, 4, 4)
+    else:
+        dense += ["classifier.weight", "classifier.bias"]
+        assert entries["dense_encode.sub_layers.0.weight"] == (64, 512, kernel, kernel)
+    inner = ("0.weight", "1.loc", "1.scale", "1.initialized")
+    assert entries.keys() == {f"{layer}.{part}" for layer in layers for part in inner} | {*dense}
+    assert entries["feature_layers.1.sub_layers.1.loc"] == (1, 128, 1, 1)
+
+
+def test_a_checkpoint_is_found_in_the_published_archive(tmp_path: Path) -> None:
+    """By the pattern of its run; also a checkpoint without losses, as the classifier's."""
+    options = {"dim": 8, "depth": 2, "hidden": 16}
+    net = zoo.build("iin/tiny", **options)
+    runs = {"2020-01-01_mnist_iin": 105600, "2020-01-01_fashionmnist_iin": 110400}
+    archive = tmp_path / "logs.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for run, step in runs.items():
+            file = tmp_path / "model.ckpt"
+            torch.save({"model": published.export("iin/tiny", net, registry.entry("iin/tiny").defaults)}, file)
+            tar.add(file, f"logs/{run}/train/checkpoints/model-{step}.ckpt")
+    member = published.published("iin/mnist").member
+    assert member is not None
+    path = published.extract(archive, member)
+    loaded = zoo.load("iin/tiny", path)
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in loaded.state_dict().items())
+    with pytest.raises(ValueError, match="there are none"):
+        published.extract(archive, "logs/*_cifar_iin/*")

@@ -1,15 +1,20 @@
 """The IIN learns: a shared factor is found, the unsupervised loss falls, a run goes on where it stopped."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from rich.console import Console
+from torch import Tensor, nn
 
 import zoo
+from zoo.blocks.discriminator import discriminator
 from zoo.iin import losses
+from zoo.iin.experiment import AdversarialAutoencoding
 from zoo.iin.optimisation import adam, decay, schedule
+from zoo.training.fit import Data, Fit, fit
 
 SIZES = [3, 3, 2]
 
@@ -95,3 +100,38 @@ def test_learning_rate_is_set_after_the_step() -> None:
     assert decay(7, 1, 6) == 0
     with pytest.raises(ValueError, match="before the last of 6 steps, got 6"):
         schedule(optimizer, 6, 6)
+
+
+class Squares(nn.Module):
+    """Stands for LPIPS."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x - y).square().mean((1, 2, 3), keepdim=True)
+
+
+class Noise:
+    """Images of noise, as a data set."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"image": torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(index)) * 2 - 1}
+
+
+@pytest.mark.parametrize("spectral", [False, True])
+def test_discriminator_joins_late_and_rests_in_evaluation(tmp_path: Path, spectral: bool) -> None:
+    torch.manual_seed(0)
+    network = zoo.build("iin/cmnist-ae", width=4, latent=6)
+    judge = discriminator(3, 32, 4, spectral=spectral).build()
+    before = {key: value.clone() for key, value in judge.state_dict().items()}
+    experiment = AdversarialAutoencoding(network, Squares(), 1e-3, 0, 4, judge=judge, start=2, judge_rate=1e-3)
+    settings = Fit(steps=2, batch=4, every=2, keep_best=False)
+    fit(experiment, Data(Noise(), Noise()), tmp_path / "a", settings, Console(quiet=True))
+    assert all(torch.equal(value, before[key]) for key, value in judge.state_dict().items())
+    fit(experiment, Data(Noise(), Noise()), tmp_path / "b", settings, Console(quiet=True))
+    assert int(experiment.seen) == 4
+    moved = {key for key, value in judge.state_dict().items() if not torch.equal(value, before[key])}
+    assert {"conv_0.weight", "conv_4.weight", "norm_1.running_mean"} <= moved
+    batches = {"norm_1.num_batches_tracked": 6}  # three passes of each of two steps, none in validation
+    assert {key: int(judge.state_dict()[key]) for key in batches} == batches
