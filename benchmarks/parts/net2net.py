@@ -1,47 +1,161 @@
-"""Sampling from Net2Net's conditional flow, as optimised for inference, beside its networks evaluated one by one."""
+"""Net2Net's conditional flow beside its authors' formulation with the same weights: sampling, training, memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from benchmarks.parts.rows import Row, Settings, faster, row
-from flowkit import graph as g
-from flowkit.bench.timing import calling
+import flowkit
+from benchmarks.parts import authors_net2net as authors
+from benchmarks.parts.rows import Row, Settings, cost, faster, row
+from flowkit.bench.memory import PeakMemory
+from flowkit.bench.timing import Contender, calling
+from flowkit.graph import BuiltGraph
+from zoo.layouts import Layout
+from zoo.net2net.graph import translator
+from zoo.net2net.published import translator_rules
+
+AUTHORS = "authors' formulation"
+SAMPLING, TRAINING, MEMORY = faster(2), faster(1.3), cost(0.6)
+ADAM: dict[str, Any] = {"lr": 1e-6, "betas": (0.5, 0.9), "amsgrad": True}
+FUSED = "theirs, fused Adam"
+READERS = {"ours": "ours", "theirs": "theirs", "read": "a sum"}
 
 
-def translator(dim: int, hidden: int, blocks: int) -> g.Graph:
-    """Net2Net (arXiv 2005.13580): blocks of actnorm, two couplings with a scale and a shift network each, shuffle."""
-    x, c = g.input("x", dim), g.input("condition", dim)
-    net = (g.nets.mlp(hidden=hidden, depth=2, tanh_last=True), g.nets.mlp(hidden=hidden, depth=2))
+@dataclass(frozen=True)
+class Size:
+    """The flow that is measured; by default that of the released models."""
 
-    def step(x: g.Value, c: g.Value) -> g.Value:
-        x = g.leaky_relu(g.actnorm(x, log_scale=False))
-        x = g.affine_coupling(x, condition=c, net=net, clamp="none", permutation="swap")
-        x = g.affine_coupling(x, condition=c, net=net, clamp="none")
-        return g.shuffle(x)
+    dim: int = 128
+    condition: int = 128
+    embedding: int = 128
+    hidden: int = 1024
+    blocks: int = 20
+    batch: int = 25
 
-    return g.graph(z=g.repeat(step, x, c, times=blocks, name="flow"))
+    def __str__(self) -> str:
+        return f"{self.dim} channels, {self.blocks} blocks, width {self.hidden}"
+
+    def inputs(self, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """x (batch, dim) and a condition (batch, condition)."""
+        return torch.randn(batch, self.dim, device=device), torch.randn(batch, self.condition, device=device)
 
 
-@torch.no_grad()
+def pair(size: Size, device: torch.device) -> tuple[authors.ConditionalFlow, BuiltGraph]:
+    """Theirs, its actnorms initialised on random data, and ours with the same weights."""
+    theirs = authors.ConditionalFlow(size.dim, size.condition, size.embedding, size.hidden, 2, size.blocks).to(device)
+    with torch.no_grad():
+        theirs.train()(*size.inputs(64, device))
+    graph = translator(size.dim, size.condition, size.embedding, size.blocks, size.hidden)
+    ours = graph.build().to(device)
+    Layout(ours, translator_rules(2, "none")).load(ours, theirs.state_dict())
+    return theirs, ours
+
+
 def rows(settings: Settings) -> Iterator[Row]:
-    """Batch 1, 25 and 256; the note tells how fast the weights pass, beside a plain sum over as many numbers."""
-    dim, hidden, blocks = (8, 16, 2) if settings.quick else (128, 1024, 20)
-    graph = translator(dim, hidden, blocks)
-    net = graph.build().to(settings.device)
-    net.train()(torch.randn(64, dim, device=settings.device), torch.randn(64, dim, device=settings.device))
-    fast = net.eval().optimize(inference=True)
-    numbers = torch.zeros(graph.parameters, device=settings.device)
-    for batch in (1, 25, 256):
-        z, c = (torch.randn(batch, dim, device=settings.device) for _ in range(2))
-        contenders = {"ours": calling(fast.inverse, z, c), "plain": calling(net.inverse, z, c)}
-        times = settings.times({**contenders, "read": calling(numbers.sum)})
-        rates = {name: 4e-6 * graph.parameters / milliseconds for name, milliseconds in times.items()}
-        note = f"GB/s of weights: {rates['ours']:.1f}, one by one {rates['plain']:.1f}, a sum {rates['read']:.1f}"
-        size = f"{batch}x{dim}, {blocks} blocks, width {hidden}"
-        target = faster(2) if batch < 256 else None
-        yield row(
-            "Net2Net cINN: sampling", size, times["ours"], "networks one by one", times["plain"], target, note=note
-        )
+    """Sampling at batch 1 and 25, a training step in parts and as a whole, and its peak memory."""
+    size = Size(8, 6, 5, 16, 2, 5) if settings.quick else Size()
+    yield from _sampling(size, settings)
+    yield from _training(size, settings)
+    for batch in (size.batch, 8 if settings.quick else 1024):
+        yield from _memory(size, settings, batch)
+
+
+def _sampling(size: Size, settings: Settings) -> Iterator[Row]:
+    theirs, ours = pair(size, settings.device)
+    fast = ours.eval().optimize(inference=True)
+    theirs.eval()
+    numbers = torch.ones(sum(p.numel() for p in theirs.parameters()), device=settings.device)
+    gigabytes = 4e-9 * numbers.numel()
+    with torch.no_grad():
+        for batch in (1, size.batch):
+            z, c = size.inputs(batch, settings.device)
+            contenders = {
+                "ours": calling(fast.inverse, z, c),
+                "theirs": calling(theirs.reverse, z, c),
+                "unpacked": calling(ours.inverse, z, c),
+                "read": calling(numbers.sum),
+            }
+            times = settings.times(contenders)
+            rates = [f"{name} {1e3 * gigabytes / times[key]:.1f}" for key, name in READERS.items()]
+            note = f"GB/s of weights: {', '.join(rates)}; not optimised {times['unpacked']:.3g} ms"
+            what = f"Net2Net cINN: sampling, batch {batch}"
+            yield row(what, str(size), times["ours"], AUTHORS, times["theirs"], SAMPLING, note=note)
+
+
+def _losses(size: Size, device: torch.device, theirs: nn.Module, ours: nn.Module) -> dict[str, Callable[[], Tensor]]:
+    """The negative log-likelihood of one batch by both."""
+    x, c = size.inputs(size.batch, device)
+
+    def our_loss() -> Tensor:
+        z, logdet = ours(x, c)
+        return 0.5 * z.square().sum(1).mean() - logdet.mean()
+
+    return {"ours": our_loss, "theirs": lambda: authors.loss(*theirs(x, c))}
+
+
+def _backward(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    def run() -> None:
+        module.zero_grad()
+        loss().backward()
+
+    return run
+
+
+def _training(size: Size, settings: Settings) -> Iterator[Row]:
+    theirs, ours = pair(size, settings.device)
+    modules: dict[str, nn.Module] = {"ours": ours.train().optimize(training=True), "theirs": theirs.train()}
+    del ours  # whose weights were stacked, so copied
+    losses = _losses(size, settings.device, modules["theirs"], modules["ours"])
+    backwards = {name: _backward(module, losses[name]) for name, module in modules.items()}
+    for run in backwards.values():
+        run()
+    plain, fused = (torch.optim.Adam(modules["theirs"].parameters(), fused=f, **ADAM) for f in (False, True))
+    fused.state = plain.state  # gigabytes, alike for both
+    adam = torch.optim.Adam(modules["ours"].parameters(), fused=True, **ADAM)
+    steps = {"ours": adam.step, "theirs": plain.step, FUSED: fused.step}
+    works: dict[str, Mapping[str, Contender]] = {
+        "forward, backward": {name: calling(run) for name, run in backwards.items()},
+        "Adam (amsgrad)": {name: calling(step) for name, step in steps.items()},
+        "whole step": {name: calling(_both, backwards[name.split(",")[0]], step) for name, step in steps.items()},
+    }
+    what = f"Net2Net cINN: training, batch {size.batch}"
+    for work, contenders in works.items():
+        times = settings.times(contenders)
+        note = f"ours with fused=True; theirs with fused=True too: {times[FUSED]:.3g} ms" if FUSED in times else ""
+        target = None if work.startswith("Adam") else TRAINING
+        yield row(f"{what}, {work}", str(size), times["ours"], AUTHORS, times["theirs"], target, note=note)
+
+
+def _both(backward: Callable[[], None], step: Callable[[], Any]) -> None:
+    backward()
+    step()
+
+
+def _memory(size: Size, settings: Settings, batch: int) -> Iterator[Row]:
+    """The largest number of bytes alive at once in forward and backward, by what operators return."""
+    peaks, parameters = {}, 0
+    x, c = size.inputs(batch, settings.device)
+    for name in ("ours", "theirs"):
+        theirs, ours = pair(size, settings.device)
+        module: nn.Module = theirs.train()
+        if name == "ours":
+            module = flowkit.reversible(ours.train().optimize(training=True))  # type: ignore[arg-type]
+        del theirs, ours
+        with PeakMemory(known=[x, c, *module.parameters(), *module.buffers()]) as memory:
+            z, logdet = module(x, c)
+            (0.5 * z.flatten(1).square().sum(1).mean() - logdet.mean()).backward()
+        parameters = sum(p.numel() * p.element_size() for p in module.parameters())
+        peaks[name] = memory.peak
+        del module, z, logdet
+    what, where = f"Net2Net cINN: peak memory, batch {batch}, reversible", str(size)
+    activations, theirs_too = ((peaks[name] - parameters) / 2**20 for name in ("ours", "theirs"))
+    note = "without weights and their gradients"
+    yield row(f"{what}: activations", where, activations, AUTHORS, theirs_too, MEMORY, unit="MiB", note=note)
+    whole = {name: (peak + parameters) / 2**20 for name, peak in peaks.items()}
+    note = f"weights and gradients are {2 * parameters / 2**20:.0f} MiB of both; Adam's three states not counted"
+    yield row(f"{what}: all", where, whole["ours"], AUTHORS, whole["theirs"], MEMORY, unit="MiB", note=note)

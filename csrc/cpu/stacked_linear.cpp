@@ -9,8 +9,9 @@ namespace flowkit::cpu::FLOWKIT_ISA {
 namespace {
 
 constexpr bool many_registers = vector_bytes == 64;
-// Rows computed together, for so many vectors of sums in each.
-constexpr int rows_for(int vectors) { return (many_registers ? 2 : 1) * (vectors == 1 ? 8 : vectors < 4 ? 4 : 2); }
+// Rows computed together, for so many vectors of sums in each. Rows often lie a multiple of 4 KiB apart, where their
+// lines share one set of L1: no more than eight, and those that follow are fetched into L2 alone.
+constexpr int rows_for(int vectors) { return vectors == 1 ? 8 : (many_registers ? 2 : 1) * (vectors < 4 ? 4 : 2); }
 constexpr int most_vectors = 4;
 constexpr int most_dots = 4;      // samples up to which inputs are the lanes
 constexpr int64_t line = 64;      // bytes
@@ -27,7 +28,7 @@ void with_constant(int64_t n, const F& f) {
 
 template <class C>
 void fetch_ahead(const C* rows, int64_t count, int64_t pitch) {
-  for (int64_t r = 0; r < count; ++r) __builtin_prefetch(rows + r * pitch);
+  for (int64_t r = 0; r < count; ++r) __builtin_prefetch(rows + r * pitch, 0, 2);
 }
 
 template <class C>

@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from benchmarks import figures, growth, table
-from benchmarks.parts import emerging, launches, models, peers, peers_images, roundtrip
+from benchmarks.parts import authors_net2net, emerging, launches, models, net2net, peers, peers_images, roundtrip
 from benchmarks.parts.models import Images, Model, Vectors
 from benchmarks.parts.rows import KEYS, Settings, cost, faster, row, value
 from flowkit.bijections import EmergingConv
 from flowkit.graph import Graph
+from zoo.layouts import Layout
+from zoo.net2net.published import translator_rules
 
 QUICK = Settings(torch.device("cpu"), quick=True)
 TINY_VECTORS = [Vectors(features=6, blocks=2, hidden=8, batch=16, bins=bins) for bins in (0, 4)]
@@ -39,6 +41,28 @@ def test_the_loop_in_python_solves_the_same() -> None:
     layer, y = EmergingConv(3).double(), torch.randn(2, 3, 4, 5, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(emerging.in_python(layer, y), layer.inverse(y)[0])
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_both_formulations_of_net2net_are_one_function(batch: int) -> None:
+    size = net2net.Size(dim=8, condition=6, embedding=5, hidden=16, blocks=3)
+    theirs, ours = net2net.pair(size, QUICK.device)
+    x, c = size.inputs(batch, QUICK.device)
+    z, logdet = theirs.eval()(x, c)
+    loss = authors_net2net.loss(z, logdet)
+    loss.backward()
+    for net in (ours.eval(), ours.eval().optimize(training=True), ours.eval().optimize(inference=True)):
+        found, found_logdet = net(x, c)
+        torch.testing.assert_close(found, z[:, :, 0, 0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found_logdet, logdet, atol=1e-5, rtol=1e-5)
+        with torch.no_grad():
+            torch.testing.assert_close(net.inverse(z[:, :, 0, 0], c)[0], theirs.reverse(z, c)[..., 0, 0])
+            torch.testing.assert_close(theirs.reverse(z, c)[..., 0, 0], x, atol=1e-5, rtol=1e-4)
+    z, logdet = ours(x, c)
+    (0.5 * z.square().sum(1).mean() - logdet.mean()).backward()
+    gradients = Layout(ours, translator_rules(2, "none")).gradients(ours)
+    for name, parameter in theirs.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-5, rtol=1e-4)
 
 
 def test_ratio_and_target_of_a_row() -> None:
