@@ -19,6 +19,7 @@ from zoo.data.parity import net2net_preprocess
 from zoo.experts.captioner import BEAMS, END, START, Decoder
 from zoo.layouts import Layout, Rule
 from zoo.net2net import graph, losses
+from zoo.net2net import parity_generators as generators
 from zoo.net2net.published import translator_rules
 from zoo.parity import Checks, Fixture
 
@@ -333,6 +334,14 @@ CHECKS = Checks(
         "cond_flow_an_seq_lrelu": conditional,
         "cond_flow_train": training,
         "domain_transfer": transfer,
+        "spectralnorm_conv": generators.spectralnorm,
+        "selfattention": generators.selfattention,
+        "condbn": generators.conditional_norm,
+        "condactnorm": generators.conditional_norm,
+        "gblock": generators.gblock,
+        "biggan_gen128*": generators.generator,
+        "biggan_gen256*": generators.generator,
+        "vardim_gen*": generators.variable_generator,
         "captioner_beam": captioner,
         "preprocess": preprocess,
         "zcodes": test_codes,
