@@ -28,18 +28,18 @@ struct Affine {
 // other.
 struct Rows {
   bool pixels;           // rows are pixels with channels inside, not channels with pixels inside
+  bool joined;           // samples lie behind one another: their pixels are those of one sample
   int64_t count, group;  // rows; pixels in one
   int64_t size;          // elements in one
   Shape shape;
 
   Rows(const ActNorm& n, std::initializer_list<const View*> views)
-      : pixels(n.shape.channels_last), group(1), shape(n.shape) {
+      : pixels(n.shape.channels_last), joined(pixels), group(1), shape(n.shape) {
     const int64_t channels = n.shape.channels;
-    bool dense = pixels;
     for (const View* v : views)
-      dense = dense && v->channel == 1 && (shape.pixels == 1 || v->pixel == channels) &&
+      joined = joined && v->channel == 1 && (shape.pixels == 1 || v->pixel == channels) &&
               (shape.batch == 1 || v->batch == channels * shape.pixels);
-    if (dense) {
+    if (joined) {
       shape = {1, channels, shape.batch * shape.pixels, true};
       group = std::clamp<int64_t>(block / channels, 1, shape.pixels);
     }
@@ -54,7 +54,7 @@ struct Rows {
   template <class T>
   T* start(const View& v, int64_t b, int64_t r) const {
     if (!pixels) return at<T>(v, b, r);
-    return group > 1 ? at<T>(v, b) + r * size : at<T>(v, b, 0, r);
+    return joined ? at<T>(v, b) + r * size : at<T>(v, b, 0, r);
   }
   // Channel values repeated along a row.
   template <class C>

@@ -156,3 +156,26 @@ def test_a_first_batch_that_is_not_finite_is_refused(bad: float) -> None:
     assert not layer.initialized and not layer.scale.any() and not layer.shift.any()
     y, _ = layer(torch.randn(64, 3, 2) * 3)
     assert layer.initialized and abs(float(y.detach().std()) - 1) < 0.1
+
+
+@pytest.mark.parametrize("channels", [255, 256, 257, 600])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
+@pytest.mark.parametrize("log_scale", [True, False])
+def test_any_number_of_channels(channels: int, shape: tuple[int, ...], log_scale: bool) -> None:
+    """Rows of vectors or of channels-last pixels that are too long to be joined, shorter ones, and gradients."""
+    torch.manual_seed(0)
+    layer = ActNorm(channels, log_scale).eval()
+    with torch.no_grad():
+        layer.scale.copy_(torch.rand(channels) + 0.5)
+        layer.shift.copy_(torch.randn(channels))
+    x = torch.randn(5, channels, *shape)
+    for given in (x, x.to(memory_format=torch.channels_last) if len(shape) == 2 else x):
+        given = given.detach().requires_grad_()
+        scale, shift = (p.detach().reshape(-1, *(1,) * len(shape)) for p in (layer.scale, layer.shift))
+        expected = scale.exp() * given + shift if log_scale else scale * (given + shift)
+        y, _ = layer(given)
+        torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
+        weight = torch.randn_like(y)
+        (gradient,) = torch.autograd.grad((y * weight).sum(), given)
+        torch.testing.assert_close(gradient, weight * (scale.exp() if log_scale else scale).expand_as(weight))
+        torch.testing.assert_close(layer.inverse(y.detach())[0], given.detach(), atol=1e-5, rtol=1e-5)
