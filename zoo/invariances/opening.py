@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from zoo.data.folders import read_image
 from zoo.data.images import nchw, smallest_centre
-from zoo.invariances import runs, tasks, video
+from zoo.invariances import cuts, runs, tasks, video
 from zoo.invariances.small import CUTS
 from zoo.invariances.system import System
 from zoo.verbs import Context
@@ -50,6 +50,8 @@ def system(context: Context, data: str) -> System:
         ValueError: for a network that no system is built around.
         FileNotFoundError: if it has not been trained.
     """
+    if small(context.name) is None:
+        return cuts.system(context, data)
     return runs.system(task(context, data), context)
 
 

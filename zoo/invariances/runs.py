@@ -22,7 +22,7 @@ from zoo.invariances.stages import (
     View,
 )
 from zoo.invariances.system import Layer, SmallAutoencoder, System
-from zoo.invariances.tasks import DigitPairs, Task, biased_view
+from zoo.invariances.tasks import DigitPairs, Schedule, Task, biased_view
 from zoo.runs.stages import stage
 from zoo.training.batches import Batches, mixed, seeded
 from zoo.training.experiment import Experiment
@@ -168,13 +168,12 @@ def _stage(
     suffix: str,
     title: str,
     unit: str,
-    schedule: tuple[int, float],
+    schedule: Schedule,
     experiment: Callable[..., Experiment],
     validation: tuple[Tensor, ...],
     options: dict[str, float] | None = None,
     earlier: tuple[str, ...] = (),
 ) -> Stage:
-    epochs, rate = schedule
     part, plan = task.parts["train"], task.plan
     return stage(
         f"invariances-{task.name}{suffix}",
@@ -184,10 +183,10 @@ def _stage(
         experiment,
         training=(part.images, part.labels),
         validation=validation,
-        epochs=epochs,
+        epochs=schedule.epochs,
         every=plan.every,
-        batch=plan.batch,
-        learning_rate=rate,
+        batch=schedule.batch,
+        learning_rate=schedule.rate,
         weight_decay=plan.weight_decay,
         seed=context.seed,
         options=options or {},

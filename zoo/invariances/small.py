@@ -12,7 +12,7 @@ CUTS = ("conv", "dense", "logits")
 """Where the small classifiers are cut, from the image to the decision."""
 CONCEPTS = ("digit", "ink", "paper", "residual")
 SIZES = "10,4,4,14"
-DIGITS, FACES = {"size": 16, "width": 16}, {"size": 64, "width": 24}
+DIGITS, FACES = {"size": 16, "width": 16}, {"size": 64, "width": 16}
 DIGITS_LATENT, FACES_LATENT, DENSE, CLASSES = 32, 64, 64, 10
 
 
@@ -40,7 +40,7 @@ def classifier(
 @register(
     {
         "digits-autoencoder": {"size": 16, "width": 24, "latent": DIGITS_LATENT},
-        "animalfaces-autoencoder": {"size": 64, "width": 32, "latent": FACES_LATENT},
+        "animalfaces-autoencoder": {"size": 64, "width": 16, "latent": FACES_LATENT},
     }
 )
 def autoencoder(size: int = 16, width: int = 24, latent: int = DIGITS_LATENT, hidden: int = 256) -> g.Graph:
@@ -55,13 +55,13 @@ def autoencoder(size: int = 16, width: int = 24, latent: int = DIGITS_LATENT, hi
 register(
     {
         f"{run}-{cut}": {
-            "dim": latent, "depth": depth, "hidden": hidden, "embedder_depth": 3,
+            "dim": latent, "depth": depth, "hidden": hidden, "embedder_depth": 3, "layers": 1,
             **({"condition": model["width"], "size": model["size"] // 2, "down": down} if cut == "conv" else
                {"condition": DENSE if cut.endswith("dense") else CLASSES}),
         }
         for run, model, latent, down, depth, hidden, cuts in (
-            ("digits", DIGITS, DIGITS_LATENT, 1, 6, 128, (*CUTS, "biased-dense")),
-            ("animalfaces", FACES, FACES_LATENT, 3, 8, 192, CUTS),
+            ("digits", DIGITS, DIGITS_LATENT, 1, 5, 128, (*CUTS, "biased-dense")),
+            ("animalfaces", FACES, FACES_LATENT, 3, 6, 192, CUTS),
         )
         for cut in cuts
     }
@@ -69,7 +69,8 @@ register(
 register(
     {
         "digits-concepts": {
-            "dim": DIGITS_LATENT, "concepts": ",".join(CONCEPTS), "sizes": SIZES, "depth": 6, "hidden": 128,
+            "dim": DIGITS_LATENT, "concepts": ",".join(CONCEPTS), "sizes": SIZES,
+            "depth": 6, "hidden": 128, "layers": 1,
         }
     }
 )(concepts)  # fmt: skip

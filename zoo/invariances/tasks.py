@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,29 +20,35 @@ SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 SHIFT = 4  # pixels by which faces are moved at most, in training
 
 
+class Schedule(NamedTuple):
+    """Passes over the training part, peak of the learning-rate cycle, images a step."""
+
+    epochs: int
+    rate: float
+    batch: int
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How a small system is trained: epochs and peaks of the learning-rate cycles, by kind of stage.
+    """How a small system is trained: a schedule for each kind of network, and what they have in common.
 
     Arguments:
-        batch: images a step.
         every: epochs between validations and checkpoints.
         weight_decay: of AdamW.
         prior_weight: of the autoencoder's KL term: how much noise its latents carry.
     """
 
-    classifier: tuple[int, float]
-    autoencoder: tuple[int, float]
-    flow: tuple[int, float]
-    batch: int = 64
+    classifier: Schedule
+    autoencoder: Schedule
+    flow: Schedule
     every: int = 5
     weight_decay: float = 1e-2
-    prior_weight: float = 0.05
+    prior_weight: float = 0.02
 
 
 PLANS = {
-    "digits": Plan(classifier=(40, 4e-3), autoencoder=(80, 3e-3), flow=(50, 3e-3)),
-    "animalfaces": Plan(classifier=(40, 3e-3), autoencoder=(80, 2e-3), flow=(40, 1e-3), batch=32, prior_weight=0.5),
+    "digits": Plan(Schedule(30, 4e-3, 64), Schedule(100, 4e-3, 64), Schedule(60, 3e-3, 128)),
+    "animalfaces": Plan(Schedule(20, 3e-3, 32), Schedule(40, 3e-3, 32), Schedule(25, 2e-3, 64), prior_weight=0.2),
 }
 
 

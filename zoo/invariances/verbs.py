@@ -17,11 +17,31 @@ if TYPE_CHECKING:
 
 
 @verb
-def train(context: Context, *, data: str = "") -> None:
-    """Trains what the folder lacks of a small system: classifier, autoencoder, flows."""
-    from zoo.invariances import opening, runs
+def train(
+    context: Context,
+    *,
+    data: str = "",
+    autoencoder: str = "",
+    classifier: str = "imagenet",
+    steps: int = 250_000,
+    batch: int = 16,
+    every: int = 1000,
+    accumulate: int = 1,
+    devices: int = 1,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    workers: int = 0,
+) -> None:
+    """Trains a small system whole (what the folder lacks), or the flow of a published cut on a folder of images."""
+    from zoo.invariances import cuts, opening, runs
+    from zoo.training.fit import Fit
 
-    runs.train(opening.task(context, data), context, context.console)
+    if opening.small(context.name) is None:
+        settings = Fit(
+            steps, batch, every, accumulate, precision, devices, seed=context.seed, workers=workers, keep_best=False
+        )
+        cuts.train(context, data, cuts.Experts(autoencoder, classifier), settings)
+    else:
+        runs.train(opening.task(context, data), context, context.console)
 
 
 @verb

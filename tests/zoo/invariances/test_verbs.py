@@ -101,7 +101,7 @@ def test_pairs_share_what_they_say() -> None:
 def test_a_tiny_run_trains_measures_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = tasks.Plan(classifier=(1, 1e-3), autoencoder=(1, 1e-3), flow=(1, 1e-3), every=1, batch=256)
+    plan = tasks.Plan(*[tasks.Schedule(1, 1e-3, 256)] * 3, every=1)
     monkeypatch.setitem(tasks.PLANS, "digits", plan)
     assert cli.main(["demo", "invariances/digits", "draws=2", "--out", str(tmp_path)]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
