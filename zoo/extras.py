@@ -5,8 +5,11 @@ import importlib.util
 INSTALL = "pip install 'flowkit-inn[zoo]'"
 
 
-def require(*packages: str) -> None:
+def require(*packages: str, install: str = INSTALL) -> None:
     """Checks that packages can be imported, without importing them.
+
+    Arguments:
+        install: the command that installs them.
 
     Raises:
         ModuleNotFoundError: naming every missing package and the command that installs them.
@@ -15,6 +18,6 @@ def require(*packages: str) -> None:
     if missing:
         raise ModuleNotFoundError(
             f"this part of the zoo needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-            f"installed; run: {INSTALL}",
+            f"installed; run: {install}",
             name=missing[0],
         )

@@ -17,5 +17,9 @@ def evidence(reconstruction: Tensor, images: Tensor, mean: Tensor, deviation: Te
         mean, deviation: (B, D), of the posterior.
     """
     error = (reconstruction - images).square().flatten(1).sum(1)
-    divergence = 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.clamp(min=1e-6).log()).sum(1)
-    return (error + prior_weight * divergence).mean()
+    return (error + prior_weight * divergence(mean, deviation)).mean()
+
+
+def divergence(mean: Tensor, deviation: Tensor) -> Tensor:
+    """KL divergence (B,) of N(mean, deviation^2), (B, D) each, from N(0, 1)."""
+    return 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.clamp(min=1e-6).log()).sum(1)
