@@ -22,7 +22,9 @@ INSTALL = "pip install 'flowkit-inn[emoji]'"
 MARGIN = 4 / 72  # of a picture's side that is cut off on each side; OpenMoji leaves it white
 NEAR = 0.006  # mean squared difference of [0, 1] pixels, below which two pictures count as variants of one
 
-PEOPLE = "man woman men women person people boy girl child adult older old blond beard bald hair red curly white".split()
+PEOPLE = (
+    "man woman men women person people boy girl child adult older old blond beard bald hair red curly white".split()
+)
 HOURS = "one two three four five six seven eight nine ten eleven twelve thirty o clock".split()
 DIRECTIONS = "up down left right facing upwards downwards rightwards leftwards north south east west curving".split()
 TONES = "light medium dark skin tone".split()
@@ -51,6 +53,19 @@ class Emoji:
         """Those at the positions ``chosen``, (M,) int64."""
         names = tuple(self.names[i] for i in chosen.tolist())
         return Emoji(self.images[chosen], names, self.plain[chosen], self.groups[chosen])
+
+    def plain_part(self) -> Emoji:
+        """One picture of each group, that with the shortest name."""
+        return self.part(self.plain.nonzero().flatten())
+
+    def limited(self, most: int, seed: int) -> Emoji:
+        """At most ``most`` pictures of each group: the plain one and others that the seed draws."""
+        rank = torch.rand(len(self), generator=seeded(seed, *b"limited")).masked_fill(self.plain, -1.0)
+        chosen = []
+        for group in self.groups.unique():
+            members = (self.groups == group).nonzero().flatten()
+            chosen.append(members[rank[members].argsort()][:most])
+        return self.part(torch.cat(chosen))
 
     def split(self, held_out: float, seed: int) -> tuple[Emoji, Emoji]:
         """Training and held-out part; no group is in both.

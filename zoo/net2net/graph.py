@@ -183,3 +183,6 @@ def unconditional(
         x, None, depth=depth, hidden=hidden, layers=layers, exact_inverse=exact_inverse, coupling_only=coupling_only
     )
     return g.graph(inputs=(x,), z=z)
+
+
+from zoo.net2net import small as _small  # noqa: E402, F401  registers the networks of the runs

@@ -15,10 +15,10 @@ from zoo.training.experiment import Experiment
 
 
 class TranslatorExperiment(Experiment):
-    """Trains the flow; batches are (means, deviations, conditions), (B, K, D), (B, K, D) and (B, V, C).
+    """Trains the flow; batches are (means, deviations, conditions), (B, K, D) twice and (B, K, C).
 
-    Every step draws one of K encodings (of variants of a picture), a latent from it, and one of V conditions (ways to
-    say the same). To validate, (latents, conditions), (B, D) and (B, C).
+    Every step draws one of K variants of an example and a latent from its Gaussian. To validate, (latents, conditions),
+    (B, D) and (B, C).
 
     Arguments:
         noise: deviation of normal noise on the conditions in training, in units of their own deviation.
@@ -31,9 +31,8 @@ class TranslatorExperiment(Experiment):
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         means, deviations, conditions = batch
-        rows = torch.arange(len(means))
-        variant = rows, torch.randint(means.shape[1], (len(means),))
-        known = conditions[rows, torch.randint(conditions.shape[1], (len(means),))]
+        variant = torch.arange(len(means)), torch.randint(means.shape[1], (len(means),))
+        known = conditions[variant]
         latents = means[variant] + deviations[variant] * torch.randn_like(means[variant])
         return self.score((latents, known + self.noise * known.std() * torch.randn_like(known)))
 

@@ -1,0 +1,100 @@
+"""Net2Net's verbs on tiny networks: trained in seconds, or with random weights; pictures and figures are written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from zoo import cli
+from zoo.data.emoji import Emoji
+from zoo.net2net import demo, opening, runs, small, views
+from zoo.verbs import Context
+
+NAME = "net2net/tiny-pictures"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the tiny demo has run."""
+    folder = tmp_path_factory.mktemp("net2net")
+    assert cli.main(["demo", NAME, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_the_demo_writes_figures_and_pictures(trained: Path) -> None:
+    figures = json.loads((trained / "metrics.json").read_text())
+    assert figures["nll_bits_per_dim"] < figures["nll_bits_per_dim_untrained"]
+    assert figures["round_trip_error"] < 1e-3 and figures["chance"] == 0.05
+    for name in ("samples", "reconstruct", "swap", "interpolate", "curves"):
+        assert (trained / f"{name}.png").stat().st_size > 1000
+
+
+def test_a_second_run_reuses_the_networks(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", NAME, "--out", str(trained)]) == 0
+    assert capsys.readouterr().out.count("trained before") == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "picture"),
+    [
+        ("sample", "samples"),
+        ("reconstruct", "reconstruct"),
+        ("swap", "swap"),
+        ("interpolate", "interpolate"),
+        ("superres", "samples"),
+    ],
+)
+def test_verbs_draw_with_random_weights(verb: str, picture: str, tmp_path: Path) -> None:
+    assert cli.main([verb, NAME, "count=3", "--random", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / f"{picture}.png").stat().st_size > 1000
+
+
+def test_evaluate_repeats_the_demos_figures(trained: Path) -> None:
+    assert cli.main(["evaluate", NAME, "--out", str(trained)]) == 0
+    found, told = (json.loads((trained / f"{name}.json").read_text()) for name in ("evaluate", "metrics"))
+    assert found["nll_bits_per_dim"] == pytest.approx(told["nll_bits_per_dim"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sample", "net2net/anime-photography", "--random"], "need the authors' data"),
+        (["sample", NAME], "train it first"),
+        (["sample", NAME, "--random", "count=0"], "count: expected at least 1"),
+        (["text2img", NAME, "--random"], "conditioned on pictures"),
+        (["train", "net2net/animalfaces"], "expected data=FOLDER"),
+    ],
+)
+def test_refusals(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--out", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_texts_to_pictures_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The emoji run on squares whose names are their numbers, with a table of vectors as sentence encoder."""
+    count = 120
+    names = tuple((f"square {k}", f"a square, {k}") for k in range(count))
+    found = Emoji(runs.squares(count, 16, 0), names, torch.ones(count, dtype=torch.bool), torch.arange(count))
+    table = torch.randn(1000, 3 * small.LOW * small.LOW, generator=torch.Generator().manual_seed(0))
+    encode: Callable[[list[str]], torch.Tensor] = lambda texts: table[[len(t) * 7 % 1000 for t in texts]]  # noqa: E731
+    task = runs.text_task("tiny-pictures", found, encode, runs.PLANS["tiny-pictures"], 0)
+    assert sum(map(len, task.parts.values())) == count
+    context = Context(NAME, tmp_path, Console(quiet=True))
+    figures = demo.run(context, task)
+    assert figures["nll_bits_per_dim"] < figures["nll_bits_per_dim_untrained"]
+    assert (tmp_path / "prompts.png").is_file()
+    opened = opening.of(context, task, opening.system(context), 4)
+    with pytest.raises(ValueError, match="at least one text"):
+        views.prompts(opened, [], 2)
+
+
+def test_swapping_with_its_own_condition_gives_the_picture_back(trained: Path) -> None:
+    context = Context(NAME, trained, Console(quiet=True))
+    opened = opening.opened(context, "", 5)
+    v = opened.system.residual(opened.images, opened.known)
+    mean = opened.system.autoencoder.posterior(opened.images)[0]
+    expected = opened.system.autoencoder.decode(mean)
+    assert (opened.system.picture(v, opened.known) - expected).abs().max() < 1e-4

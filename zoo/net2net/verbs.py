@@ -1,0 +1,93 @@
+"""What Net2Net can be asked to do (arXiv 2005.13580): the verbs of the command line."""
+
+from __future__ import annotations
+
+from zoo.verbs import Context, verb
+
+
+@verb
+def demo(context: Context, *, data: str = "", autoencoder_epochs: int = 0, flow_epochs: int = 0) -> None:
+    """Trains a whole system on real pictures, measures and draws: net2net/emoji, or net2net/animalfaces data=FOLDER."""
+    from zoo.net2net import demo, opening
+
+    demo.run(context, opening.task(context, data, autoencoder_epochs, flow_epochs))
+
+
+@verb
+def train(context: Context, *, data: str = "", autoencoder_epochs: int = 0, flow_epochs: int = 0) -> None:
+    """Trains the autoencoder and then the flow between the experts; goes on after an interruption."""
+    from zoo.net2net import opening, runs
+
+    context.out.mkdir(parents=True, exist_ok=True)
+    runs.train(opening.task(context, data, autoencoder_epochs, flow_epochs), context)
+
+
+@verb
+def train_ae(context: Context, *, data: str = "", autoencoder_epochs: int = 0) -> None:
+    """Trains the autoencoder, expert two, alone."""
+    from zoo.net2net import opening, runs
+    from zoo.training.stage import run
+
+    context.out.mkdir(parents=True, exist_ok=True)
+    task = opening.task(context, data, autoencoder_epochs, 0)
+    run(runs.autoencoder_stage(task, context.seed), context.out, context.console)
+
+
+@verb
+def sample(context: Context, *, data: str = "", count: int = 8, samples: int = 6) -> None:
+    """Pictures for held-out conditions: v ~ N(0, 1), tau(v | condition), decoded."""
+    from zoo.net2net import opening, views
+
+    views.samples(opening.opened(context, data, count), samples)
+
+
+@verb
+def reconstruct(context: Context, *, data: str = "", count: int = 8) -> None:
+    """Held-out pictures through the autoencoder, and through autoencoder and flow and back."""
+    from zoo.net2net import opening, views
+
+    views.reconstructions(opening.opened(context, data, count))
+
+
+@verb
+def swap(context: Context, *, data: str = "", count: int = 6, alpha: float = 1.0) -> None:
+    """Exemplar guidance: the v of one picture with the condition of another, mixed with it by alpha."""
+    from zoo.net2net import opening, views
+
+    views.swaps(opening.opened(context, data, count), alpha)
+
+
+@verb
+def interpolate(context: Context, *, data: str = "", count: int = 6, steps: int = 8) -> None:
+    """From one condition to the next with the same v."""
+    from zoo.net2net import opening, views
+
+    views.interpolations(opening.opened(context, data, count), steps)
+
+
+@verb
+def text2img(context: Context, *, prompt: str = "red car; blue heart; cat", samples: int = 6) -> None:
+    """Pictures for prompts, separated by semicolons."""
+    from zoo.net2net import opening, views
+
+    views.prompts(opening.opened(context, "", 2), [part.strip() for part in prompt.split(";") if part.strip()], samples)
+
+
+@verb
+def superres(context: Context, *, data: str = "", count: int = 8, samples: int = 6) -> None:
+    """Large pictures for small ones (net2net/animalfaces, net2net/tiny-pictures)."""
+    from zoo.net2net import opening, views
+
+    opened = opening.opened(context, data, count)
+    if opened.labels:
+        raise ValueError(f"superres: {context.name} is conditioned on texts, not on small pictures; use text2img")
+    views.samples(opened, samples)
+
+
+@verb
+def evaluate(context: Context, *, data: str = "") -> None:
+    """Code length, reconstruction, retrieval among 20 of what was trained."""
+    from zoo.net2net import demo, opening
+
+    task, system = opening.task(context, data, 0, 0), opening.system(context)
+    demo.show(context, demo.measure(system, task, context.seed), "evaluate.json")
