@@ -19,8 +19,8 @@ def samples(opened: Opened, count: int) -> None:
         "auto-encoded": system.autoencoder.decode(system.autoencoder.posterior(images)[0]),
     }
     if not opened.labels:
-        small = known.unflatten(1, (3, small.LOW, small.LOW))
-        columns = {"condition": torch.nn.functional.interpolate(small, images.shape[2:]), **columns}
+        low = known.unflatten(1, (3, small.LOW, small.LOW))
+        columns = {"condition": torch.nn.functional.interpolate(low, images.shape[2:]), **columns}
     columns |= {f"v {k}": system.picture(v.expand(len(known), -1), known) for k, v in enumerate(opened.noise(count), 1)}
     pictures.grid(torch.stack([*columns.values()], 1), opened.path("samples"), rows=opened.labels or None,
                   columns=[*columns], title=_title("Samples", opened))  # fmt: skip
