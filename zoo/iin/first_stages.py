@@ -16,6 +16,7 @@ from zoo.blocks.gaussian import DiagonalGaussian
 from zoo.registry import register
 
 SIZE, CLASSES = 16, 10
+ROWS = 500  # images that are encoded at a time
 
 
 @register(
@@ -87,7 +88,7 @@ class FirstStage:
     @torch.no_grad()
     def mode(self, images: Tensor) -> Tensor:
         """Images (B, ch, H, W) in [-1, 1] -> the most probable latents (B, C)."""
-        return self.posterior(images).mode if self.decodes else self._part("encoder")(images)
+        return self.posterior(images).mode if self.decodes else self._encode(images)
 
     @torch.no_grad()
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -97,7 +98,7 @@ class FirstStage:
     @torch.no_grad()
     def posterior(self, images: Tensor) -> DiagonalGaussian:
         """Images -> an autoencoder's distribution of latents (B, C)."""
-        return DiagonalGaussian.of(self._part("encoder")(images))
+        return DiagonalGaussian.of(self._encode(images))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -114,6 +115,10 @@ class FirstStage:
             raise ValueError("first stage: an autoencoder has no classes; take a network that interprets a classifier")
         logits: Tensor = self._part("head")(latents)
         return logits
+
+    def _encode(self, images: Tensor) -> Tensor:
+        encoder = self._part("encoder")
+        return torch.cat([encoder(rows) for rows in images.split(ROWS)])
 
     def _part(self, name: str) -> Any:
         return self.network.get_submodule(name)

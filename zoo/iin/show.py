@@ -54,8 +54,8 @@ def crossed(parts: Interpreter, images: Tensor, index: int, path: Path) -> None:
     for i in range(count):
         kept = [factor[i : i + 1].expand(count, -1) for factor in z]
         rows.append([own[i], *parts.images(edits.cross(kept, z, index))])
-    columns = ["", *[f"{name} of"] * count]
-    pictures.grid(rows, path, columns=columns, rows=["", *["all else of"] * count], title=f"Crossed: {name}")
+    title = f"Crossed: {name} of the image above, all else of the image on the left"
+    pictures.grid(rows, path, title=title)
 
 
 def lines(parts: Interpreter, first: Tensor, second: Tensor, steps: int, index: int | None, path: Path) -> None:
@@ -71,7 +71,7 @@ def lines(parts: Interpreter, first: Tensor, second: Tensor, steps: int, index: 
         straight = parts.first.decode(line.flatten(0, 1)).unflatten(0, (steps, len(first))).transpose(0, 1)
         rows = [row for pair in zip(straight, through, strict=True) for row in pair]
         labels = ["in the latent", "in all factors"] * len(first)
-    pictures.grid(rows, path, rows=labels, title=f"Interpolated: {name}")
+    pictures.grid(rows, path, rows=labels, title=f"Straight lines in {name}")
 
 
 def walks(parts: Interpreter, images: Tensor, index: int, steps: int, rho: float, seed: int, path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from zoo import weights
 
 Stylizer = Callable[[Tensor, Tensor], Tensor]
 """Contents (B, ch, H, W) and one style (ch, H, W), both in [-1, 1] -> contents in that style."""
@@ -63,6 +66,30 @@ def synthesise(
         for contents in (images, partners)
     ]
     return Pairs(sides[0], sides[1], torch.full((len(images),), factor))
+
+
+class StoredPairs:
+    """Pairs from a file that the verb ``pairs`` wrote, as a data set with the samples of ``ColouredMNIST``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds something else.
+    """
+
+    def __init__(self, file: str | Path) -> None:
+        tensors, _ = weights.read(file)
+        if tensors.keys() != {*Pairs._fields}:
+            raise ValueError(
+                f"pairs: expected a file with {', '.join(Pairs._fields)}, got {', '.join(tensors) or 'none'}"
+            )
+        self.pairs = Pairs(**tensors)
+
+    def __len__(self) -> int:
+        return len(self.pairs.factor)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        first, second, factor = (values[index] for values in self.pairs)
+        return {"factor": factor, "example1": {"image": first}, "example2": {"image": second}}
 
 
 def _covariance(centred: Tensor) -> Tensor:

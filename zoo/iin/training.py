@@ -12,6 +12,7 @@ from flowkit.graph import BuiltGraph
 from zoo import registry, weights
 from zoo.iin.experiment import experiment
 from zoo.iin.first_stages import FirstStage
+from zoo.iin.stylize import StoredPairs
 from zoo.iin.systems import System, dataset, system
 from zoo.training.fit import Data, Fit, Fitted, fit
 from zoo.verbs import Context
@@ -25,12 +26,14 @@ class Plan:
         data: folder of the data set.
         steps: 0 for the table's; the decay of the learning rate moves along.
         batch: 0 for the table's; the learning rate does not change.
+        pairs: file of the verb ``pairs``, to train a flow in factors on; there is no validation then.
         precision, devices, accumulate, workers: as in :class:`zoo.training.fit.Fit`.
     """
 
     data: str = ""
     steps: int = 0
     batch: int = 0
+    pairs: str = ""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     devices: int = 1
     accumulate: int = 1
@@ -80,14 +83,18 @@ def train(context: Context, plan: Plan, name: str | None = None, options: dict[s
 
 def _data(known: System, plan: Plan) -> Data:
     pairs = known.kind == "factors"
+    if pairs and plan.pairs:
+        return Data(StoredPairs(plan.pairs))
     return Data(*(dataset(known.data, part, plan.data, pairs) for part in ("train", "validation")))
 
 
 def _save(context: Context, name: str, network: BuiltGraph, done: Fitted) -> None:
     weights.save(network.eval(), context.file(name), {"seconds": str(done.history[-1]["seconds"])})
+    last = done.history[-1]
+    validation = "" if last["validation"] is None else f", validation {last['validation']:.3f}"
     context.console.print(
-        f"  {context.file(name)}: after {done.history[-1]['step']} steps and {done.history[-1]['seconds']:.0f} s, "
-        f"loss {done.history[-1]['train']:.3f}, validation {done.history[-1]['validation']:.3f}",
+        f"  {context.file(name)}: after {last['step']} steps and {last['seconds']:.0f} s, "
+        f"loss {last['train']:.3f}{validation}",
         highlight=False,
         soft_wrap=True,
     )

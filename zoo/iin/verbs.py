@@ -21,6 +21,7 @@ def train(
     data: str = "",
     steps: int = 0,
     batch: int = 0,
+    pairs: str = "",
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
     devices: int = 1,
     accumulate: int = 1,
@@ -30,7 +31,7 @@ def train(
     from zoo.iin.training import Plan
     from zoo.iin.training import train as run
 
-    run(context, Plan(data, steps, batch, precision, devices, accumulate, workers))
+    run(context, Plan(data, steps, batch, pairs, precision, devices, accumulate, workers))
 
 
 @verb

@@ -13,8 +13,9 @@ from torch.utils.data import default_collate
 
 from zoo import pictures
 from zoo.data.images import nchw, resize_smallest, to_float
+from zoo.experts import lpips
 from zoo.iin import analysis, dims, losses
-from zoo.iin.first_stages import FirstStage
+from zoo.iin.first_stages import ROWS, FirstStage
 from zoo.iin.interpreter import Interpreter, first_name, first_stage, interpreter
 from zoo.iin.stylize import synthesise
 from zoo.iin.systems import Part, dataset, factors, system
@@ -61,9 +62,7 @@ def figures(context: Context, data: str, first: str, features: str, count: int) 
     if known.kind == "classifier":
         return {"accuracy": _share(stage.classify(stage.mode(images["image"])).argmax(1) == images["class"])}
     if known.kind == "autoencoder":
-        return {
-            "reconstruction error": float((stage.decode(stage.mode(images["image"])) - images["image"]).abs().mean())
-        }
+        return _autoencoded(stage, images["image"], perceptual=known.data != "digits")
     parts = interpreter(context, first)
     found: dict[str, Any] = {"images": len(images["image"]), "loss": _loss(context, parts, images, data)}
     if stage.decodes:
@@ -92,8 +91,7 @@ def sketch(context: Context, example1: str, example2: str, factor: str, data: st
         rows=["the two examples", "images", "first of a pair", "second of a pair"],
         title=f"Pairs that share {factor}, as two examples sketch it",
     )
-    tensors = {"example1": made.first, "example2": made.second, "factor": made.factor}
-    save_file({key: value.contiguous() for key, value in tensors.items()}, path.with_suffix(".safetensors"))
+    save_file({key: value.contiguous() for key, value in made._asdict().items()}, path.with_suffix(".safetensors"))
 
 
 def registered_factors(context: Context) -> list[str]:
@@ -126,6 +124,20 @@ def judge_of(context: Context) -> FirstStage:
             "take iin/cmnist-classifier-factors"
         )
     return FirstStage(context.network(JUDGE))
+
+
+@torch.no_grad()
+def _autoencoded(stage: FirstStage, images: Tensor, perceptual: bool) -> dict[str, Any]:
+    """Errors of reconstructions and the KL divergence from N(0, 1), means of the images."""
+    posterior = stage.posterior(images)
+    restored = torch.cat([stage.decode(rows) for rows in posterior.mode.split(ROWS)])
+    found = {"reconstruction error": float((restored - images).abs().mean())}
+    found["KL divergence"] = float(posterior.kl().mean())
+    if perceptual:
+        distance = lpips.published()
+        pairs = zip(images.split(ROWS), restored.split(ROWS), strict=True)
+        found["LPIPS"] = float(torch.cat([distance(x, y) for x, y in pairs]).mean())
+    return found
 
 
 def _features(context: Context, features: str) -> Features:

@@ -12,7 +12,7 @@ from zoo import verbs
 from zoo.iin import analysis, show
 from zoo.iin.first_stages import FirstStage
 from zoo.iin.interpreter import Interpreter, interpreter
-from zoo.iin.stylize import colours, synthesise
+from zoo.iin.stylize import StoredPairs, colours, synthesise
 from zoo.iin.work import test_images as images_of
 from zoo.verbs import Context
 
@@ -118,3 +118,14 @@ def test_stylizer_gives_contents_the_colours_of_the_style() -> None:
     pairs = synthesise(contents, style, other, 1, torch.Generator().manual_seed(0))
     bright = [side.flatten(1).mean(1) > 0.2 for side in (pairs.first, pairs.second)]
     assert torch.equal(*bright) and bright[0].any() and not bright[0].all() and pairs.factor.tolist() == [1] * 6
+
+
+def test_trains_on_sketched_pairs(tmp_path: Path) -> None:
+    context = Context("iin/tiny-factors", tmp_path, Console(quiet=True))
+    verbs.run("train", Context(**{**vars(context), "name": "iin/tiny-ae"}), {"steps": 2, "batch": 4})
+    verbs.run("pairs", context, {"count": 12})
+    file = str(tmp_path / "pairs_colour.safetensors")
+    verbs.run("train", context, {"steps": 2, "batch": 4, "pairs": file})
+    assert context.network().state_dict()["flow.0.norm.initialized"]
+    with pytest.raises(ValueError, match="expected a file with first, second, factor"):
+        StoredPairs(context.file("iin/tiny-ae"))
