@@ -6,6 +6,7 @@ from typing import Any
 
 from flowkit import graph as g
 from zoo.blocks import autoencoder, embedders, flow
+from zoo.blocks import biggan as big
 from zoo.iin.graph import factor_transformer
 from zoo.registry import register
 
@@ -148,3 +149,21 @@ def dequantiser(dim: int = 128, hidden: int = 4096, layers: int = 2) -> g.Graph:
     The authors' ``FlatVAE``; see :func:`zoo.blocks.autoencoder.dequantiser`.
     """
     return autoencoder.dequantiser(dim, dim, hidden, layers)
+
+
+@register({"biggan-128": {}, "biggan-256": {"size": 256, "latent": 140}, "biggan-tiny": {"width": 4, "classes": 10}})
+def biggan(size: int = 128, latent: int = 120, width: int = 96, classes: int = IMAGENET) -> g.Graph:
+    """BigGAN's generator: a latent (Z,) and class probabilities (K,) -> image (3, S, S) in [-1, 1].
+
+    See :func:`zoo.blocks.biggan.generator`, whose node "painter" takes a class embedding instead.
+    """
+    return big.generator(size, latent, width, classes)
+
+
+@register({"bigae-animals": {}, "bigae-animalfaces": {"norm": "batch", "last_norm": "batch"}})
+def bigae(norm: big.Norm = "actnorm", last_norm: big.Norm = "actnorm", normalised: int = 1) -> g.Graph:
+    """The complete description of an image: image (3, 128, 128) in [-1, 1] -> latent (128,) -> image.
+
+    The authors' ``BigAE``; see :func:`zoo.blocks.biggan.autoencoder`. Their weights need ``normalised=2``.
+    """
+    return big.autoencoder(128, 128, 96, norm, last_norm, normalised)

@@ -15,15 +15,14 @@ from torch import Tensor
 
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
-from zoo.blocks import embedders, flow
+from zoo.blocks import embedders, flow, parity_biggan
 from zoo.blocks import parity_autoencoders as shared
 from zoo.iin import edits, losses
 from zoo.iin.factors import chunks
 from zoo.iin.graph import split_transformer
 from zoo.iin.published import FLOW
 from zoo.invariances import parity_networks as networks
-from zoo.invariances.graph import cinn
-from zoo.invariances.published import cinn_rules
+from zoo.invariances.parity_networks import transformer
 from zoo.layouts import Layout, Rule
 from zoo.parity import Checks, Fixture
 
@@ -214,28 +213,6 @@ def e_factor(fixture: Fixture) -> Answers:
     return answers | {f"grad/{key}": value for key, value in layout.gradients(net).items()}
 
 
-def transformer(given: Mapping[str, Any], exact_logdet: bool = False) -> tuple[g.Graph, list[Rule]]:
-    """The cINN and its rules of an authors' configuration, ``Transformer``, with their defaults."""
-    dims = given.get("conditioning_dims", "none")
-    dims = () if dims == "none" else tuple(dims)
-    size, depth = given["conditioning_spatial_size"], given.get("conditioning_depth", 4)
-    graph = cinn(
-        dim=given["in_channels"],
-        condition=given["conditioning_in_channels"],
-        size=size,
-        down=given.get("embedder_down", 4),
-        embedder_depth=depth,
-        embedder_dims=dims,
-        depth=given["n_flows"],
-        hidden=given["mid_channels"],
-        layers=given["hidden_depth"],
-        activation=given.get("activation", "lrelu"),
-        exact_logdet=exact_logdet,
-        conditioning=given.get("conditioning_option", "none"),
-    )
-    return graph, cinn_rules(size, len(dims) or depth)
-
-
 def _loaded(graph: g.Graph, rules: Sequence[Rule], state: Mapping[str, Tensor]) -> tuple[BuiltGraph, Layout]:
     net = graph.build()
     layout = Layout(net, rules)
@@ -286,6 +263,15 @@ CHECKS = Checks(
         "fid": networks.fid,
         "images": networks.images,
         "layouts": networks.layouts,
+        "spectralnorm": parity_biggan.spectralnorm,
+        "selfattention": parity_biggan.selfattention,
+        "gblock": parity_biggan.gblock,
+        "gblock_noup": parity_biggan.gblock,
+        "classup": parity_biggan.classup,
+        "decoder128_small": parity_biggan.decoder_small,
+        "generator256_small": parity_biggan.generator_small,
+        "bigae_full": networks.bigae_full,
+        "e2e": networks.e2e,
     },
     tolerances={"preprocess_attack:out/crop_*": 0.0, "fid": 1e-6},
 )

@@ -11,14 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowkit import graph as g
 from zoo import published, registry
-from zoo.blocks import recipes, resnet
+from zoo.blocks import parity_biggan, recipes, resnet
+from zoo.blocks.gaussian import DiagonalGaussian
 from zoo.blocks.parity_autoencoders import loaded
 from zoo.data import parity as data
 from zoo.experts.classifiers import CLASSES, MEAN, SIDE, SIDES, SOFTMAX, STD, Greybox, classifier, network_input
 from zoo.experts.cut import INPUT
 from zoo.invariances import attack
-from zoo.invariances.published import CLASSIFIERS, PUBLISHED
+from zoo.invariances.graph import cinn
+from zoo.invariances.published import CLASSIFIERS, PUBLISHED, cinn_rules
+from zoo.layouts import Rule
 from zoo.metrics import frechet
 from zoo.parity import Fixture, text
 
@@ -32,6 +36,13 @@ LAYERS = {
     + ["avgpool", "flatten", "fc", SOFTMAX],
 }
 """The authors' lists of layers: the cut at index i is the output of the i-th, counted from 1, and 0 the input."""
+
+
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "initialized") + (
+    "forward_shuffle_idx",
+    "backward_shuffle_idx",
+)
+"""Last names of the authors' tensors that are no parameters of theirs."""
 
 
 def images(fixture: Fixture) -> Answers:
@@ -149,6 +160,58 @@ def fid(fixture: Fixture) -> Answers:
     return answers
 
 
+@torch.no_grad()
+def bigae_full(fixture: Fixture) -> Answers:
+    """The big autoencoder at its published size, from generated weights."""
+    net = parity_biggan.bigae(fixture.config["Model"], fixture.config["recipe"])
+    posterior = DiagonalGaussian.of(net.get_submodule("encoder")(input_images(fixture))[0])
+    answers = {"out/mean": posterior.mean, "out/logvar": posterior.logvar}
+    for key, latent in (("out/x_rec", 0.1 * posterior.mean), ("out/x_sample", fixture["in/z"].flatten(1))):
+        answers[key] = parity_biggan.thinned(net.get_submodule("decoder")(latent)[0], fixture.config)
+    return answers
+
+
+@torch.no_grad()
+def e2e(fixture: Fixture) -> Answers:
+    """A cut AlexNet, the cINN and the big autoencoder at their published sizes, from generated weights."""
+    given, recipe = fixture.config, fixture.config["recipe"]
+    alexnet = classifier("alexnet")
+    generate(alexnet, recipe["alexnet"])
+    cut = LAYERS["alexnet"][given["split_idx"]]
+    z = Greybox(alexnet, cut, SIDES["alexnet"]).encode(input_images(fixture))
+    net, _ = parity_biggan.generated(*transformer(given["Transformer"]), recipe["cinn"])
+    v, logdet = net(fixture["in/zbar"].flatten(1), z)
+    sample, swap = net.inverse(fixture["in/v"].flatten(1), z)[0], net.inverse(v, z.flip(0))[0]
+    answers = {"out/embedding": net.get_submodule("embedder")(z), "out/v": v, "out/logdet": logdet}
+    answers |= {"out/rec": net.inverse(v, z)[0], "out/sample": sample, "out/swap": swap}
+    del alexnet, net
+    decode = parity_biggan.bigae(given["ae_config"]["Model"], recipe["ae"]).get_submodule("decoder")
+    answers["out/x_sample"] = parity_biggan.thinned(decode(0.5 * sample)[0], given)
+    return answers | {"out/x_swap": parity_biggan.thinned(decode(0.5 * swap)[0], given)}
+
+
+def transformer(given: Mapping[str, Any], exact_logdet: bool = False) -> tuple[g.Graph, list[Rule]]:
+    """The cINN and its rules of an authors' configuration, ``Transformer``, with their defaults."""
+    dims = given.get("conditioning_dims", "none")
+    dims = () if dims == "none" else tuple(dims)
+    size, depth = given["conditioning_spatial_size"], given.get("conditioning_depth", 4)
+    graph = cinn(
+        dim=given["in_channels"],
+        condition=given["conditioning_in_channels"],
+        size=size,
+        down=given.get("embedder_down", 4),
+        embedder_depth=depth,
+        embedder_dims=dims,
+        depth=given["n_flows"],
+        hidden=given["mid_channels"],
+        layers=given["hidden_depth"],
+        activation=given.get("activation", "lrelu"),
+        exact_logdet=exact_logdet,
+        conditioning=given.get("conditioning_option", "none"),
+    )
+    return graph, cinn_rules(size, len(dims) or depth)
+
+
 def layouts(fixture: Fixture) -> Answers:
     """Keys, shapes and types of every published file, from our networks without weights.
 
@@ -169,7 +232,7 @@ def layouts(fixture: Fixture) -> Answers:
 
 
 def published_entries(file: str) -> tuple[dict[str, Tensor], int]:
-    """The tensors of a published file by the authors' keys, on the meta device, and the number of our parameters.
+    """The tensors of a published file by the authors' keys, on the meta device, and the number of their parameters.
 
     Raises:
         ValueError: if none of our networks is published in a file of that key.
@@ -185,4 +248,4 @@ def published_entries(file: str) -> tuple[dict[str, Tensor], int]:
             options = {**registry.entry(name).defaults, **PUBLISHED[name].options}
             net = registry.graph(name, **PUBLISHED[name].options).build()
             entries = published.layout(name, net, options).entries
-    return entries, sum(p.numel() for p in net.parameters())
+    return entries, sum(v.numel() for key, v in entries.items() if key.rpartition(".")[2] not in BUFFERS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.blocks import autoencoder, embedders, flow
+from zoo.blocks import autoencoder, biggan, embedders, flow
 from zoo.downloads import Source
 from zoo.iin.published import FLOW
 from zoo.layouts import Rule
@@ -68,6 +68,11 @@ PUBLISHED: dict[str, Published] = {
     "invariances/concepts-tiny": Published(),
     "invariances/dequantiser": Published("dequant_vae"),
     "invariances/dequantiser-tiny": Published(),
+    "invariances/biggan-128": Published("biggan_128"),
+    "invariances/biggan-256": Published("biggan_256"),
+    "invariances/biggan-tiny": Published(),
+    "invariances/bigae-animals": Published("bigae_animals", options={"normalised": 2}),
+    "invariances/bigae-animalfaces": Published("bigae_animalfaces", options={"normalised": 2}),
 }
 
 
@@ -75,6 +80,10 @@ def rules(name: str, options: Mapping[str, Any]) -> list[Rule]:
     """The authors' key names for a network of this paper with these options."""
     if "concepts" in options:
         return FLOW
+    if name.startswith("invariances/biggan"):
+        return biggan.generator_rules()
+    if name.startswith("invariances/bigae"):
+        return biggan.autoencoder_rules()
     if name.startswith("invariances/dequantiser"):
         return autoencoder.dequantiser_rules(options["layers"])
     return cinn_rules(options["size"], len(options["embedder_dims"]) or options["embedder_depth"])
