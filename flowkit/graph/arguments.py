@@ -29,12 +29,14 @@ class Argument:
     Arguments:
         reference: the value that it stands for.
         indices: whether it holds class indices, integers, since an embedding reads it.
+        shared: whether it may come with a batch of 1, which then holds for all samples: conditions may.
     """
 
     name: str
     reference: str
     shape: Shape
     indices: bool = False
+    shared: bool = False
 
 
 def arguments(graph: Graph) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]:
@@ -46,14 +48,15 @@ def arguments(graph: Graph) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]
     paths, shapes = graph.paths, graph.input_shapes
     first = paths.data_inputs if graph.invertible else ()
     indices = _indices(graph)
-    forward = [Argument(n, n, shapes[n], n in indices) for n in (*first, *(n for n in shapes if n not in first))]
+    others = [Argument(n, n, shapes[n], n in indices, bool(first)) for n in shapes if n not in first]
+    forward = [*(Argument(n, n, shapes[n], n in indices) for n in first), *others]
     if not graph.invertible:
         return tuple(forward), ()
     back = [Argument(n, ref, graph.shapes[ref]) for n, ref in graph.outputs if n in paths.data_outputs]
     for argument in back:
         if argument.name in paths.conditions:
             raise ValueError(f"output {argument.name!r}: inverse also takes a condition of this name; rename one.")
-    return tuple(forward), (*back, *(Argument(n, n, shapes[n], n in indices) for n in paths.conditions))
+    return tuple(forward), (*back, *(Argument(n, n, shapes[n], n in indices, True) for n in paths.conditions))
 
 
 def _indices(graph: Graph) -> frozenset[str]:
@@ -78,7 +81,8 @@ def bind(
 
     Raises:
         ValueError: for an argument that is missing, given twice, unknown, of the wrong shape or type, on another device
-            than the module or the first argument, or of another batch size than the first argument.
+            than the module or the first argument, or of another batch size than the first argument (but for a condition
+            of batch 1).
     """
     names = [argument.name for argument in takes]
     if any(value is not None for value in values[len(names) :]):
@@ -98,11 +102,16 @@ def bind(
     for argument, value in zip(takes, known.values(), strict=True):
         if value.device != own:
             raise ValueError(f"{argument.name}: expected a tensor on {place} device {own}, got one on {value.device}.")
-        if value.shape[0] != first.shape[0]:
+        if value.shape[0] != first.shape[0] and not (argument.shared and value.shape[0] == 1):
             raise ValueError(
                 f"{argument.name}: expected a batch of {first.shape[0]}, like {takes[0].name}'s, got {value.shape[0]}."
             )
     return known
+
+
+def spread(value: Tensor, batch: int) -> Tensor:
+    """A condition of batch 1 for as many samples as there are; anything else as it is."""
+    return value if value.shape[0] != 1 else value.expand(batch, *value.shape[1:])
 
 
 def _checked(argument: Argument, value: Tensor | None) -> Tensor:

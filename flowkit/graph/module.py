@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from flowkit import ops
 from flowkit.bijections import Bijection
 from flowkit.bijections.base import CheckedLoading, batch_logdet, first_tensor
-from flowkit.graph.arguments import Argument, arguments, bind
+from flowkit.graph.arguments import Argument, arguments, bind, spread
 from flowkit.graph.data import Graph, Node
 from flowkit.graph.plain import Shape
 from flowkit.graph.plan import Step, is_one_chain, plan_forward, plan_inverse
@@ -30,12 +30,14 @@ class BuiltGraph(CheckedLoading):
 
     ``net.inverse(z=..., condition=...)`` takes the outputs that depend on the data and the conditions, and returns
     ``(*inputs, logdet)`` with the log-det of the inverse. Nodes beside the invertible path, such as an embedder of the
-    condition, run first in both directions.
+    condition, run first in both directions. A condition may come with a batch of 1, for all samples alike: what lies
+    beside the path then runs once, so that drawing many samples for one condition embeds it once.
 
     Raises:
         ValueError: an input that is missing, unknown, of the wrong shape, type or device, or of another batch size than
-            the first (integers are class indices: they fit inputs of shape () only); ``inverse`` of a graph that has
-            none, naming the first node that is not invertible; at ``load_state_dict``, a value that is not finite.
+            the first, a condition of batch 1 apart (integers are class indices: they fit inputs of shape () only);
+            ``inverse`` of a graph that has none, naming the first node that is not invertible; at ``load_state_dict``,
+            a value that is not finite.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -92,11 +94,15 @@ class BuiltGraph(CheckedLoading):
             named, out = {**named, "out": out}, None
         own = first_tensor(self)
         known = bind(takes, values, self._renamed(named), None if own is None else own.device)
+        batch = known[takes[0].reference].shape[0]
+        shared = any(value.shape[0] != batch for value in known.values())
         total: Tensor | None = None
         spaces: dict[int, ops.Workspace | None] = {}
         for step in steps:
             module: Any = self._modules[step.name]
             reads = [known[reference] for reference in step.reads]
+            if shared and any(value.shape[0] == batch for value in reads):
+                reads = [spread(value, batch) for value in reads]
             options = {}
             if step.chain is not None:
                 if step.first:
@@ -106,8 +112,8 @@ class BuiltGraph(CheckedLoading):
             result = (module.inverse if step.invert else module)(*reads, **options)
             if step.counts is not None:
                 result, logdet = result[:-1], result[-1]
-                shared = options.get("out") is not None
-                if step.counts and logdet is not None and (step.last or not shared):
+                in_buffers = options.get("out") is not None
+                if step.counts and logdet is not None and (step.last or not in_buffers):
                     total = logdet if total is None else total + logdet
             elif isinstance(result, Tensor):
                 result = (result,)
@@ -152,7 +158,7 @@ class GraphBijection(BuiltGraph, Bijection):
         if self.reversal is not None and not isinstance(out, ops.Workspace):
             named = named if out is None else {**named, "out": out}
             x, *conditions = bind(takes, values, self._renamed(named), None).values()
-            condition = conditions[0] if conditions else None
+            condition = spread(conditions[0], x.shape[0]) if conditions else None
             if self.reversal.applies(self, x, condition, {}):
                 y, logdet = self.reversal(self, x, condition, inverse=steps is self._backwards)
                 return (y,), logdet

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
+import flowkit
 from flowkit import graph as g
 from flowkit.bijections import Bijection, Compose, Inverse
 from flowkit.distributions import DiagonalGaussian, Flow
@@ -208,3 +209,31 @@ def test_input_shape_undoes_output_shape() -> None:
     assert net.input_shape((16, 2, 3)) == (1, 8, 12)
     with pytest.raises(ValueError, match="shape"):
         net.input_shape((4, 2, 3))
+
+
+@pytest.mark.parametrize("reversibly", [False, True])
+def test_a_condition_of_batch_one_holds_for_all_samples_and_is_embedded_once(reversibly: bool) -> None:
+    net = translator().build()
+    x, known = torch.randn(5, *net.graph.input_shapes["x"]), torch.randn(1, *net.graph.input_shapes["condition"])
+    net.train()(x, known.expand(5, -1))
+    expected = net(x, known.expand(5, -1))
+    batches: list[int] = []
+    net.get_submodule("embedder").register_forward_hook(lambda _, given, __: batches.append(len(given[0])))
+    with torch.no_grad():
+        torch.testing.assert_close(net(x=x, condition=known), expected)
+        torch.testing.assert_close(net.inverse(expected[0], known)[0], x, atol=1e-5, rtol=1e-5)
+    assert batches == [1, 1]
+    if reversibly:
+        flowkit.reversible(net)
+    z, logdet = net(x, known)
+    torch.testing.assert_close(z, expected[0])
+    (z.square().sum() - logdet.sum()).backward()
+    grads = {name: p.grad for name, p in net.named_parameters()}
+    plain = translator().build()
+    plain.load_state_dict(net.state_dict())
+    z, logdet = plain(x, known.expand(5, -1))
+    (z.square().sum() - logdet.sum()).backward()
+    for name, p in plain.named_parameters():
+        torch.testing.assert_close(grads[name], p.grad, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="condition: expected a batch of 1, like x's, got 5"):
+        net(x[:1], known.expand(5, -1))

@@ -252,7 +252,7 @@ MISFITS: dict[str, tuple[Callable[[], g.Graph], str, dict[str, torch.Tensor], st
     "batch of a condition": (beside, "forward", {"x": X, "c": C[:2]}, "c: .*batch of 3, like x's, got 2"),
     "class indices": (labelled, "forward", {"x": X, "label": torch.zeros(3)}, "label: .*class indices.*float32"),
     "short class indices": (labelled, "forward", {"x": X, "label": torch.zeros(3).char()}, "label: .*indices.*int8"),
-    "batch of class indices": (labelled, "forward", {"x": X, "label": torch.tensor([1])}, "label: .*batch of 3"),
+    "batch of class indices": (labelled, "forward", {"x": X, "label": torch.tensor([1, 2])}, "label: .*batch of 3"),
 }  # fmt: skip
 
 
