@@ -57,12 +57,20 @@ class Layout:
         model: the module, or its state dict; may be on the meta device.
         rules: the first that matches a key of ours counts.
         optional: regular expressions of keys of theirs that may be there and hold nothing needed.
+        spare: regular expressions of keys of ours that nothing depends on: a file may lack them or hold them in another
+            shape, and does not have those that match no rule; a model then keeps its own.
 
     Raises:
         ValueError: if a key of ours matches no rule, or two are given the same name.
     """
 
-    def __init__(self, model: nn.Module | State, rules: Sequence[Rule], optional: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module | State,
+        rules: Sequence[Rule],
+        optional: Sequence[str] = (),
+        spare: Sequence[str] = (),
+    ) -> None:
         state = model.state_dict() if isinstance(model, nn.Module) else model
         self._ours = {key: value.to("meta") for key, value in state.items()}
         self._optional = [re.compile(pattern) for pattern in optional]
@@ -71,14 +79,21 @@ class Layout:
         """Their key of each of ours."""
         self._forms: dict[str, Form] = {}
         self._copies: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {}
+        self._spare: set[str] = set()
+        """Their keys of tensors that a file may lack."""
         for key in state:
+            can_lack = any(re.fullmatch(pattern, key) for pattern in spare)
             match, rule = next(((m, r) for p, r in compiled if (m := p.fullmatch(key))), (None, None))
             if match is None or rule is None:
+                if can_lack:
+                    continue
                 raise ValueError(f"layout: no rule for our key {key!r}")
             name = match.expand(rule.theirs)
             if name in self.names.values():
                 raise ValueError(f"layout: {name!r} stands for {key!r} and for another key of ours")
             self.names[key], self._forms[key] = name, rule.form
+            if can_lack:
+                self._spare.add(name)
             for copy, follow in rule.copies:
                 self._copies[match.expand(copy)] = (key, follow)
 
@@ -88,7 +103,7 @@ class Layout:
         return self.write(self._ours)
 
     def read(self, theirs: State, beside: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Our state dict from the authors' tensors.
+        """Our state dict from the authors' tensors, without what is spare and not among them.
 
         Arguments:
             beside: prefixes of keys that belong to other networks in the same file.
@@ -98,7 +113,10 @@ class Layout:
         """
         found = {key: value for key, value in theirs.items() if not key.startswith(tuple(beside))}
         wanted, faults = self.entries, []
-        for name in sorted(set(self.names.values()) - found.keys()):
+        for name in self._spare & found.keys():
+            if found[name].shape != wanted[name].shape:
+                del found[name]
+        for name in sorted(set(self.names.values()) - found.keys() - self._spare):
             faults.append(f"missing: {name} {tuple(wanted[name].shape)}")
         for name in sorted(found.keys() - wanted.keys()):
             if not any(pattern.fullmatch(name) for pattern in self._optional):
@@ -110,7 +128,8 @@ class Layout:
                 )
         if faults:
             raise ValueError("weights: the file does not fit the model\n  " + "\n  ".join(faults))
-        return {key: self._forms[key].ours(found[name]).contiguous() for key, name in self.names.items()}
+        there = {key: name for key, name in self.names.items() if name in found}
+        return {key: self._forms[key].ours(found[name]).contiguous() for key, name in there.items()}
 
     def write(self, ours: State) -> dict[str, Tensor]:
         """The authors' tensors from our state dict, what follows from others included."""
@@ -125,4 +144,4 @@ class Layout:
 
     def load(self, model: nn.Module, theirs: State, beside: Sequence[str] = ()) -> None:
         """Fills a model with the authors' tensors; errors as :meth:`read`."""
-        model.load_state_dict(self.read(theirs, beside))
+        model.load_state_dict({**model.state_dict(), **self.read(theirs, beside)})

@@ -38,6 +38,7 @@ class Published:
         prefix: of the network's keys in the file; a file without any such key is taken to hold this network alone.
         beside: prefixes of keys that belong to other networks or to losses.
         optional: regular expressions of keys that may be there or not and hold nothing that is used.
+        spare: regular expressions of keys of ours that the file need not have, see :class:`~zoo.layouts.Layout`.
         options: options of the network that the published weights need, such as quirks of the authors' code.
         results: published numbers of this network, a line each.
     """
@@ -47,6 +48,7 @@ class Published:
     prefix: str = ""
     beside: Sequence[str] = ()
     optional: Sequence[str] = ()
+    spare: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     results: Sequence[str] = ()
 
@@ -85,7 +87,8 @@ def describe(name: str) -> list[str]:
 def layout(name: str, model: BuiltGraph | nn.Module, options: Mapping[str, Any]) -> Layout:
     """The authors' key names for a network of ours, built with these options."""
     module = module_of(name)
-    return Layout(model, module.rules(name, dict(options)), published(name).optional)
+    known = published(name)
+    return Layout(model, module.rules(name, dict(options)), known.optional, known.spare)
 
 
 def read_checkpoint(path: str | Path) -> Any:

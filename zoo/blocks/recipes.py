@@ -59,12 +59,26 @@ def net2net(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, Tensor]
     return {key: _net2net_value(key, tuple(shape), seed) for key, shape in shapes.items()}
 
 
+ALIASES = {
+    "stored_mean": "running_mean", "stored_var": "running_var", "running_means": "running_mean",
+    "running_vars": "running_var", "u0": "weight_u", "gain": "w",
+}  # fmt: skip
+"""What tensors of other authors' generators are called in the rule of Net2Net's fixtures, appended to their key."""
+
+
+def net2net_aliased(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, Tensor]:
+    """As :func:`net2net`, of a state dict in a layout of others; their singular values are 1."""
+    longer = {key: f"{key}.{ALIASES[name]}" if (name := key.rpartition(".")[2]) in ALIASES else key for key in shapes}
+    values = net2net({longer[key]: shape for key, shape in shapes.items()}, seed)
+    return {key: torch.ones(1) if key.endswith(".sv0") else values[longer[key]] for key in shapes}
+
+
 def _net2net_value(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
     name = key.rpartition(".")[2]
     if name in ("initialized", "num_batches_tracked"):
         return torch.tensor(1, dtype=torch.uint8) if name == "initialized" else torch.tensor(7)
     n = np.asarray(np.random.RandomState((zlib.crc32(key.encode()) + seed) % 2**32).standard_normal(shape))
-    return torch.from_numpy(_net2net_scaled(n, key, name).astype(np.float32))
+    return torch.from_numpy(np.asarray(_net2net_scaled(n, key, name), np.float32))
 
 
 def _net2net_scaled(n: NDArray[np.float64], key: str, name: str) -> NDArray[np.float64]:

@@ -185,4 +185,5 @@ def unconditional(
     return g.graph(inputs=(x,), z=z)
 
 
+from zoo.net2net import generators as _generators  # noqa: E402, F401  registers the generators
 from zoo.net2net import small as _small  # noqa: E402, F401  registers the networks of the runs

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
-from zoo.blocks import biggan, recipes
+from zoo.blocks import biggan, biggan_layouts, recipes
 from zoo.blocks.biggan_kinds import SpectralWeight
 from zoo.layouts import Layout, Rule
 from zoo.parity import Fixture
@@ -115,6 +115,20 @@ def variable_generator(fixture: Fixture) -> Answers:
     net, _ = loaded(graph, biggan.generator_rules(), fixture)
     with torch.no_grad():
         return pictures(fixture, {"img": net(z, chosen)})
+
+
+def torch_generator(fixture: Fixture) -> Answers:
+    """The generator of BigBiGAN's port, in its authors' layout: one class, the first, for all."""
+    given, z = fixture.config["params"], fixture["in/z"].flatten(1)
+    size, classes = given["resolution"], given["n_classes"]
+    graph = biggan.generator(size, z.shape[1], given["G_ch"], classes, unit="clamp", last_eps=1e-5)
+    net = graph.build().eval()
+    layout = Layout(net, biggan_layouts.torch_rules(size), spare=biggan_layouts.SPARE)
+    shapes = {key: value.shape for key, value in layout.entries.items()}
+    layout.load(net, fixture.state or recipes.net2net_aliased(shapes, fixture.config["seed"]))
+    with torch.no_grad():
+        image = net(z, F.one_hot(torch.zeros(len(z), dtype=torch.int64), classes).float())
+    return pictures(fixture, {"img": image})
 
 
 def last_norm(given: dict[str, Any]) -> biggan.Norm:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.blocks import embedders, flow
+from zoo.blocks import biggan, biggan_layouts, embedders, flow
 from zoo.downloads import Source
 from zoo.layouts import Rule
 from zoo.net2net.graph import OURS, RELEASED, SPATIAL
@@ -60,10 +60,35 @@ PUBLISHED: dict[str, Published] = {
     for name in (*_CONDITIONAL, *_UNCONDITIONAL)
 }
 """What their code did is switched on: it shows with a leaky ReLU, and with an odd number of channels."""
+PUBLISHED |= {
+    f"net2net/{name}": Published(file, spare=biggan_layouts.SPARE)
+    for name, file in (
+        ("biggan128", "biggan-128"),
+        ("biggan256", "biggan-256"),
+        ("tiny-biggan", None),
+        ("bigbigan-generator", None),
+        ("tiny-bigbigan-generator", None),
+    )
+}
+PUBLISHED |= {
+    f"net2net/{name}": Published(
+        name,
+        prefix="first_stage_model.",
+        beside=("loss.", "flow.", "cond_stage_model."),
+        spare=biggan_layouts.SPARE,
+        options={"normalised": 2},
+    )
+    for name in ("ae-faces256", "ae-anime256", "ae-portraits256", "ae-coco256")
+}
 
 
 def rules(name: str, options: Mapping[str, Any]) -> list[Rule]:
     """The authors' key names for a network of this paper with these options."""
+    if "unit" in options:
+        torch = options["unit"] == "clamp"
+        return biggan_layouts.torch_rules(options["size"]) if torch else biggan.generator_rules()
+    if "normalised" in options:
+        return biggan.autoencoder_rules()
     if "embedder_layers" in options:
         return translator_rules(options["embedder_layers"], options["embedder_norm"])
     if "down" in options:

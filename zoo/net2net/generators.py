@@ -1,0 +1,42 @@
+"""The generators that Net2Net translates to, as registered graphs: BigGAN, and that of BigBiGAN."""
+
+from __future__ import annotations
+
+from flowkit import graph as g
+from zoo.blocks import biggan as blocks
+from zoo.blocks.biggan_kinds import Unit
+from zoo.registry import register
+
+
+@register(
+    {
+        "biggan128": {},
+        "biggan256": {"size": 256, "latent": 140},
+        "tiny-biggan": {"width": 4, "classes": 10},
+        "bigbigan-generator": {"unit": "clamp", "last_eps": 1e-5},
+        "tiny-bigbigan-generator": {"width": 4, "classes": 3, "unit": "clamp", "last_eps": 1e-5},
+    }
+)
+def biggan(
+    size: int = 128,
+    latent: int = 120,
+    width: int = 96,
+    classes: int = blocks.CLASSES,
+    unit: Unit = "add",
+    last_eps: float = 1e-4,
+) -> g.Graph:
+    """BigGAN's generator: a latent (Z,) ~ N(0, 1) and class probabilities (K,) -> image (3, S, S) in [-1, 1].
+
+    See :func:`zoo.blocks.biggan.generator`, and :class:`zoo.experts.biggan.BigGAN` for class numbers and embeddings.
+    BigBiGAN's has one class, the first.
+    """
+    return blocks.generator(size, latent, width, classes, unit=unit, last_eps=last_eps)
+
+
+@register({"ae-faces256": {}, "ae-anime256": {}, "ae-portraits256": {}, "ae-coco256": {"latent": 256}})
+def bigae(size: int = 256, latent: int = 128, normalised: int = 1) -> g.Graph:
+    """The big autoencoder: image (3, S, S) in [-1, 1] and noise (Z,) -> moments (2 Z,), latent, reconstruction.
+
+    The authors' ``BigAE``; see :func:`zoo.blocks.biggan.autoencoder`. Their weights need ``normalised=2``.
+    """
+    return blocks.autoencoder(size, latent, normalised=normalised)
