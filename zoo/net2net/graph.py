@@ -185,5 +185,6 @@ def unconditional(
     return g.graph(inputs=(x,), z=z)
 
 
+from zoo.net2net import autoencoders as _autoencoders  # noqa: E402, F401  registers the small autoencoder
 from zoo.net2net import generators as _generators  # noqa: E402, F401  registers the generators
 from zoo.net2net import small as _small  # noqa: E402, F401  registers the networks of the runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.blocks import biggan, biggan_layouts, embedders, flow
+from zoo.blocks import autoencoder, biggan, biggan_layouts, embedders, flow
 from zoo.downloads import Source
 from zoo.layouts import Rule
 from zoo.net2net.graph import OURS, RELEASED, SPATIAL
@@ -80,6 +80,9 @@ PUBLISHED |= {
     )
     for name in ("ae-faces256", "ae-anime256", "ae-portraits256", "ae-coco256")
 }
+PUBLISHED["net2net/ae-faces32"] = Published("ae-faces32", prefix="autoencoder.", beside=("loss.",))
+PUBLISHED["net2net/dequantiser"] = Published("dequant-vae", beside=("loss.",))
+PUBLISHED["net2net/dequantiser-tiny"] = Published(beside=("loss.",))
 
 
 def rules(name: str, options: Mapping[str, Any]) -> list[Rule]:
@@ -91,6 +94,10 @@ def rules(name: str, options: Mapping[str, Any]) -> list[Rule]:
         return biggan.autoencoder_rules()
     if "embedder_layers" in options:
         return translator_rules(options["embedder_layers"], options["embedder_norm"])
+    if name == "net2net/ae-faces32":
+        return autoencoder.autoencoder_rules(options["norm"])
+    if name.startswith("net2net/dequantiser"):
+        return autoencoder.dequantiser_rules(options["layers"])
     if "down" in options:
         return [*flow.flow_rules(), *embedders.spatial_rules("embedder.", "embedder.")]
     return flow.flow_rules()
