@@ -34,7 +34,7 @@ class SpectralWeight(nn.Module):
     def __init__(self, *shape: int, unit: Unit = "add") -> None:
         super().__init__()
         self.unit = unit
-        self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(shape)))
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(shape), std=0.02))  # its scale does not count
         for name in ("u", "v"):
             self.register_buffer(name, F.normalize(torch.randn(shape[0]), dim=0))
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo import losses
-from zoo.blocks import autoencoder, discriminator, recipes, resnet
+from zoo.blocks import autoencoder, biggan, discriminator, recipes, resnet
 from zoo.blocks.embedders import Norm
 from zoo.blocks.gaussian import DiagonalGaussian
 from zoo.blocks.image_kinds import ImagenetNormalise
@@ -117,6 +117,27 @@ def net2net_resnet_encoder(fixture: Fixture) -> Answers:
         step = fixture["in/x"].shape[-1] // fixture["out/pre"].shape[-1]
         answers["out/pre"] = ImagenetNormalise((3, None, None))(fixture["in/x"])[..., ::step, ::step]
     return answers
+
+
+def net2net_bigae(fixture: Fixture) -> Answers:
+    """Moments of bytes over 127, normalised twice; parts of a decoded latent and of its class probabilities."""
+    given = fixture.config["params"]
+    encoding, decoding = given["encoder_config"], given["decoder_config"]
+    norm: biggan.Norm = "actnorm" if decoding.get("use_actnorm_in_dec") else "batch"
+    graph = biggan.autoencoder(encoding["in_size"], encoding["z_dim"], last_norm=norm, normalised=2)
+    net: Any = generated(graph, biggan.autoencoder_rules(), fixture)
+    with torch.no_grad():
+        moments, _ = net.encoder(fixture["in/x"].float() / 127)
+        image, classes = net.decoder(fixture["in/z"].flatten(1))
+    head, step = fixture["out/class_probs_head"].shape[1], image.shape[-1] // fixture["out/img_s4"].shape[-1]
+    return {
+        "out/moments": moments,
+        "out/mode": DiagonalGaussian.of(moments).mode,
+        "out/class_probs_top": classes.max(),
+        "out/class_probs_head": classes[:, :head],
+        "out/img_s4": image[..., ::step, ::step],
+        "out/img_stats": torch.stack([image.mean(), image.std(), image.abs().max()]),
+    }
 
 
 def net2net_disc(fixture: Fixture) -> Answers:

@@ -311,6 +311,7 @@ rate (1e-3), up or down: after two steps two computations may differ by 4e-3, an
 
 CHECKS = Checks(
     {
+        "bigae*": shared.net2net_bigae,
         "basic_ae*": shared.net2net_basic_ae,
         "diag_gaussian": shared.net2net_diag_gaussian,
         "dequant_vae*": shared.net2net_dequant_vae,
