@@ -117,7 +117,8 @@ def _untrained(flow: Stage) -> float:
         network = flow.graph.build()
         means, _, conditions = next(iter(flow.batches))
         network(means[:, 0], conditions[:, 0])
-        return float(density(network.eval()).bits_per_dim(*flow.validation).mean())
+        latents, known = flow.validation
+        return float(density(network.eval()).bits_per_dim(latents, known).mean())
 
 
 def draw(system: Translation, task: Task, context: Context) -> None:
