@@ -121,11 +121,16 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, unit: Unit = "add") -> None:
         super().__init__()
-        self.theta = BigGANConv(channels, channels // 8, 1, bias=False, unit=unit)
-        self.phi = BigGANConv(channels, channels // 8, 1, bias=False, unit=unit)
-        self.g = BigGANConv(channels, channels // 2, 1, bias=False, unit=unit)
-        self.out = BigGANConv(channels // 2, channels, 1, bias=False, unit=unit)
+        self.unit = unit
+        self.theta = self.pixelwise(channels, channels // 8)
+        self.phi = self.pixelwise(channels, channels // 8)
+        self.g = self.pixelwise(channels, channels // 2)
+        self.out = self.pixelwise(channels // 2, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
+
+    def pixelwise(self, channels: int, out: int) -> nn.Module:
+        """A 1x1 convolution without bias."""
+        return BigGANConv(channels, out, 1, bias=False, unit=self.unit)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), H and W even, to the same shape."""

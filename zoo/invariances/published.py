@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.blocks import autoencoder, biggan, embedders, flow
+from zoo.blocks.biggan_layouts import SPARE
 from zoo.downloads import Source
 from zoo.iin.published import FLOW
 from zoo.layouts import Rule
@@ -68,9 +69,9 @@ PUBLISHED: dict[str, Published] = {
     "invariances/concepts-tiny": Published(),
     "invariances/dequantiser": Published("dequant_vae"),
     "invariances/dequantiser-tiny": Published(),
-    "invariances/biggan-128": Published("biggan_128"),
-    "invariances/biggan-256": Published("biggan_256"),
-    "invariances/biggan-tiny": Published(),
+    "invariances/biggan-128": Published("biggan_128", spare=SPARE),
+    "invariances/biggan-256": Published("biggan_256", spare=SPARE),
+    "invariances/biggan-tiny": Published(spare=SPARE),
     "invariances/bigae-animals": Published("bigae_animals", options={"normalised": 2}),
     "invariances/bigae-animalfaces": Published("bigae_animalfaces", options={"normalised": 2}),
 }

@@ -343,6 +343,7 @@ CHECKS = Checks(
         "biggan_gen128*": generators.generator,
         "biggan_gen256*": generators.generator,
         "vardim_gen*": generators.variable_generator,
+        "hf_biggan_deep*": generators.deep_generator,
         "bigbigan_generator*": generators.torch_generator,
         "captioner_beam": captioner,
         "preprocess": preprocess,

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
-from zoo.blocks import biggan, biggan_layouts, recipes
+from zoo.blocks import biggan, biggan_deep, biggan_layouts, recipes
 from zoo.blocks.biggan_kinds import SpectralWeight
 from zoo.layouts import Layout, Rule
 from zoo.parity import Fixture
@@ -129,6 +129,43 @@ def torch_generator(fixture: Fixture) -> Answers:
     with torch.no_grad():
         image = net(z, F.one_hot(torch.zeros(len(z), dtype=torch.int64), classes).float())
     return pictures(fixture, {"img": image})
+
+
+def deep_generator(fixture: Fixture) -> Answers:
+    """BigGAN-deep's generator at several truncations, in the layout of its port to torch."""
+    given, z, chosen = fixture.config["params"], fixture["in/z"].flatten(1), fixture["in/cls"]
+    layers, place, seed = given["layers"], given["attention_layer_position"], fixture.config.get("seed", 0)
+    answers = {}
+    for key in fixture.expected:
+        graph = biggan_deep.generator(
+            [(bool(up), before, after) for up, before, after in layers],
+            place,
+            given["z_dim"],
+            given["channel_width"],
+            given["num_classes"],
+            float(key.removeprefix("out/img_t")),
+            given.get("n_stats", 51),
+            exchanged=True,
+        )
+        net = graph.build().eval()
+        layout = Layout(net, biggan_deep.generator_rules(len(layers), place))
+        shapes = {name: value.shape for name, value in layout.entries.items()}
+        layout.load(net, fixture.state or _iterated(recipes.net2net_aliased(shapes, seed)))
+        with torch.no_grad():
+            image = net(z, F.one_hot(chosen, given["num_classes"]).float())
+        stride = image.shape[-1] // fixture[key].shape[-1]
+        answers[key] = image[..., ::stride, ::stride]
+    return answers
+
+
+def _iterated(state: Answers) -> Answers:
+    """A generated state after one power iteration, as the rule of BigGAN-deep's files has it."""
+    state = dict(state)
+    for key in [key.removesuffix("weight_orig") for key in state if key.endswith("weight_orig")]:
+        matrix = state[key + "weight_orig"].flatten(1)
+        v = F.normalize(matrix.mT @ state[key + "weight_u"], dim=0, eps=1e-4)
+        state |= {key + "weight_v": v, key + "weight_u": F.normalize(matrix @ v, dim=0, eps=1e-4)}
+    return state
 
 
 def last_norm(given: dict[str, Any]) -> biggan.Norm:
