@@ -61,7 +61,7 @@ def run(context: Context, data: str, draws: int, epsilon: float) -> None:
 def _figures(system: System, context: Context, draws: int, epsilon: float) -> dict[str, Any]:
     """All pictures, and what they were drawn from in figures."""
     noise, out = seeded(context.seed, *b"demo"), context.out
-    some = system.images[_one_of_each(system)]
+    some = system.images[:SHOWN]
     metrics: dict[str, Any] = {}
     views.layers(system, some[3:4], out / "layers.png", draws, noise)
     for name, layer in system.layers.items():
@@ -75,7 +75,7 @@ def _figures(system: System, context: Context, draws: int, epsilon: float) -> di
     metrics["attack"] = views.attack(system, last, examples, out / "attack.png", epsilon, 6, noise)
     metrics["attack"]["epsilon"] = epsilon
     final = [*system.layers.values()][-1]
-    views.film(system, final, opening.frames(system, ""), system.images[1:2], out / "video.gif")
+    views.film(system, final, opening.frames(system, ""), opening.still(system, ""), out / "video.gif")
     if system.rivals:
         metrics["texture"] = views.texture(system, some, out / "texture.png", 4, noise)
     if system.concepts is not None:
@@ -92,12 +92,6 @@ def _figures(system: System, context: Context, draws: int, epsilon: float) -> di
     context.console.print(evaluation.explanation_table(explained))
     metrics["cuts"] = {name: asdict(figures) for name, figures in found.items()}
     return {**metrics, "explained": asdict(explained)}
-
-
-def _one_of_each(system: System) -> list[int]:
-    """Places of the first held-out images of different classes."""
-    places = [(system.labels == label).nonzero()[:, 0] for label in system.labels.unique()]
-    return [int(found[0]) for found in places][:SHOWN]
 
 
 def _likelihoods(task: tasks.Task, context: Context, done: dict[str, Trained]) -> dict[str, dict[str, float]]:

@@ -17,7 +17,7 @@ from zoo.invariances.system import System
 from zoo.verbs import Context
 
 FRAMES = 24  # of the made-up film
-SWING = math.radians(25)
+SWING = math.radians(15)
 
 
 def small(name: str) -> str | None:
@@ -70,13 +70,13 @@ def frames(system: System, path: str) -> Tensor:
 
 
 def still(system: System, text: str) -> Tensor:
-    """One image (1, 3, S, S): the held-out one of this number (1 by default), or a file.
+    """One image (1, 3, S, S): the held-out one of this number (2 by default), or a file.
 
     Raises:
         ValueError: for a number beyond the held-out images; FileNotFoundError for no file.
     """
     if text.isdigit() or not text:
-        number = int(text or 1)
+        number = int(text or 2)
         if number >= len(system.images):
             raise ValueError(f"still: expected a file or a number below {len(system.images)}, got {number}")
         return system.images[number : number + 1]

@@ -40,7 +40,7 @@ def classifier(
 @register(
     {
         "digits-autoencoder": {"size": 16, "width": 24, "latent": DIGITS_LATENT},
-        "animalfaces-autoencoder": {"size": 64, "width": 16, "latent": FACES_LATENT},
+        "animalfaces-autoencoder": {"size": 64, "width": 24, "latent": FACES_LATENT},
     }
 )
 def autoencoder(size: int = 16, width: int = 24, latent: int = DIGITS_LATENT, hidden: int = 256) -> g.Graph:
