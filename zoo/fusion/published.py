@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.blocks import autoencoder, biggan
+from zoo.blocks import autoencoder, biggan, biggan_layouts
 from zoo.layouts import Rule
 from zoo.net2net import published as net2net
 from zoo.published import Published
 
 FILES = {key: net2net.FILES[key] for key in ("biggan-256", "dequant-vae", "captioner", "captioner-words")}
 FLOWS = ("bert-to-biggan256", "sketch-to-biggan", "tiny")
-STATISTICS = (r".*weight_v", r".*num_batches_tracked")
-"""Of BigGAN's file: never used."""
 PUBLISHED: dict[str, Published] = {
     **{f"fusion/{name}": Published(prefix="flow.", beside=net2net.FLOW_EXTRAS) for name in FLOWS},
-    "fusion/biggan256": Published("biggan-256", optional=STATISTICS),
-    "fusion/tiny-biggan": Published(optional=STATISTICS),
+    "fusion/biggan256": Published("biggan-256", spare=biggan_layouts.SPARE),
+    "fusion/tiny-biggan": Published(spare=biggan_layouts.SPARE),
     "fusion/dequantiser": Published("dequant-vae"),
     "fusion/tiny-dequantiser": Published(),
 }
