@@ -2,6 +2,8 @@
 #
 #   make install   create .venv, install torch, flowkit, zoo and the tools, build the C++/CUDA back ends
 #   make demo      train and show the conditional flow on real digits, results in out/demo/
+#                  other systems: make demo ARGS=iin/digits, ARGS=invariances/digits, ARGS="net2net/animalfaces data=FOLDER"
+#   make demo-emoji   text to image on emoji: net2net/emoji, with the packages that hold pictures and sentence encoder
 #   make test      run the tests            (make test ARGS="tests/ops -k affine")
 #   make lint      ruff and mypy
 #   make bench     time every operator      (make bench ARGS="--suite full --json out/bench.json")
@@ -20,12 +22,15 @@ PY := $(VENV)/bin/python
 STAMPS := $(VENV)/stamps
 NATIVE_SOURCES := setup.py $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: install demo test lint bench figures clean
+.PHONY: install demo demo-emoji test lint bench figures clean
 
 install: $(STAMPS)/native
 
 demo: install
 	$(PY) -m zoo demo $(ARGS)
+
+demo-emoji: $(STAMPS)/emoji
+	$(PY) -m zoo demo net2net/emoji $(ARGS)
 
 test: $(STAMPS)/peers
 	$(PY) -m pytest $(ARGS)
@@ -45,7 +50,7 @@ clean:
 	rm -f flowkit/*.so
 
 # Stamps: the interpreter with torch, the packages (follow pyproject.toml), the native build (follows csrc and setup.py), and
-# the libraries that `make figures` measures beside flowkit.
+# the libraries that `make figures` measures beside flowkit, what the run on emoji needs.
 $(STAMPS)/torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "flowkit needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
@@ -62,6 +67,10 @@ $(STAMPS)/packages: pyproject.toml $(STAMPS)/torch
 
 $(STAMPS)/peers: $(STAMPS)/native
 	FLOWKIT_NATIVE=0 $(PY) -m pip install --quiet --no-build-isolation --editable ".[peers]"
+	@touch $@
+
+$(STAMPS)/emoji: $(STAMPS)/native
+	FLOWKIT_NATIVE=0 $(PY) -m pip install --quiet --no-build-isolation --editable ".[emoji]"
 	@touch $@
 
 $(STAMPS)/native: $(NATIVE_SOURCES) $(STAMPS)/packages
