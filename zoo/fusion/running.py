@@ -48,8 +48,7 @@ def opened(context: Context, describe: Callable[[Tensor], Tensor], fresh: bool =
     Raises:
         ValueError: for another name than a flow's.
     """
-    if context.name not in FLOWS:
-        raise ValueError(f"{context.name}: expected one of {', '.join(FLOWS)}")
+    _check(context)
     tiny = context.name == "fusion/tiny"
     names = ("fusion/tiny-biggan", "fusion/tiny-dequantiser") if tiny else ("fusion/biggan256", "fusion/dequantiser")
     with torch.random.fork_rng():
@@ -63,6 +62,7 @@ def opened(context: Context, describe: Callable[[Tensor], Tensor], fresh: bool =
 
 def expert(context: Context, files: Files) -> Callable[[Tensor], Tensor]:
     """Expert one on images. ValueError if a file is not named."""
+    _check(context)
     if context.name == "fusion/tiny":
         return Small(_condition(context))
     if context.name == "fusion/sketch-to-biggan":
@@ -137,6 +137,12 @@ def _draw(context: Context, fusion: Fusion, known: Tensor, samples: int, name: s
         torch.stack([*([] if first is None else [first]), *columns], 1), path, rows=labels, title=context.name
     )
     context.console.print(f"drawn: {path}", highlight=False)
+
+
+def _check(context: Context) -> None:
+    """ValueError for another name than a flow's."""
+    if context.name not in FLOWS:
+        raise ValueError(f"{context.name}: expected one of {', '.join(FLOWS)}")
 
 
 def _condition(context: Context) -> int:
