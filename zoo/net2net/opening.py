@@ -31,9 +31,10 @@ def task(context: Context, data: str, autoencoder_epochs: int, flow_epochs: int)
         )
     plan = runs.PLANS[name]
     plan = replace(plan, autoencoder=autoencoder_epochs or plan.autoencoder, flow=flow_epochs or plan.flow)
+    size = runs.graphs(context, name)[0].input_shapes["image"][1] or 0
     if name == "animalfaces":
-        return runs.faces_task(plan, data, context.seed)
-    return runs.emoji_task(plan, context.seed) if name == "emoji" else runs.shapes_task(plan, context.seed)
+        return runs.faces_task(plan, size, data)
+    return runs.emoji_task(plan, size) if name == "emoji" else runs.shapes_task(plan, size)
 
 
 def system(context: Context) -> Translation:

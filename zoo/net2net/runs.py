@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from flowkit.graph import Graph
 from zoo import registry
 from zoo.data import folders
 from zoo.data.emoji import Emoji, emoji
@@ -23,6 +26,8 @@ from zoo.training.batches import mixed, seeded
 from zoo.training.stage import Stage, Trained, run
 from zoo.verbs import Context
 
+SPLIT = 0
+"""Seed of the parts of the data, whatever the command's seed: no picture is trained on and then tested with."""
 TEST, VALIDATION = 0.13, 0.08
 """Shares of the groups of emoji."""
 A_GROUP = 6  # members of a group of emoji that are trained on at most: couples have a hundred skin tones
@@ -90,21 +95,45 @@ class Task:
     represent: Callable[[Tensor, list[str]], Tensor]
 
 
-def emoji_task(plan: Plan, seed: int) -> Task:
-    """Names to emoji; expert one is all-MiniLM-L6-v2. ModuleNotFoundError without the extra ``emoji``."""
-    size = registry.graph("net2net/emoji-autoencoder").input_shapes["image"][1] or 0
-    return text_task("emoji", emoji(size, cache()), SentenceEncoder.from_folder(bundled()), plan, seed)
+def graphs(context: Context, name: str) -> tuple[Graph, Graph]:
+    """Autoencoder and flow of a run; the command's options are those of the network that it names.
+
+    Raises:
+        ValueError: if the flow fits neither the autoencoder's latent nor what expert one says.
+    """
+    names = f"net2net/{name}-autoencoder", f"net2net/{name}"
+    first, second = (registry.graph(n, **(context.options if n == context.name else {})) for n in names)
+    wanted = {
+        "x": first.output_shapes["latent"],
+        "condition": registry.graph(f"net2net/{name}").input_shapes["condition"],
+    }
+    for key, shape in wanted.items():
+        if second.input_shapes[key] != shape:
+            raise ValueError(
+                f"{names[1]}: expected the shape {shape} of the input {key!r}, as the latent of {names[0]} and the "
+                f"condition of the run have it, got {second.input_shapes[key]}"
+            )
+    return first, second
 
 
-def text_task(name: str, found: Emoji, encoder: Callable[[list[str]], Tensor], plan: Plan, seed: int) -> Task:
+def emoji_task(plan: Plan, size: int) -> Task:
+    """Names to emoji; expert one is all-MiniLM-L6-v2. ModuleNotFoundError without the extra ``emoji``.
+
+    Arguments:
+        size: pixels of a side, of this task and of those below.
+    """
+    return text_task("emoji", emoji(size, cache()), SentenceEncoder.from_folder(bundled()), plan)
+
+
+def text_task(name: str, found: Emoji, encoder: Callable[[list[str]], Tensor], plan: Plan) -> Task:
     """Names to pictures: groups are held out whole; of those held out, the plain pictures count."""
-    rest, test = found.split(TEST, seed)
-    train, validation = rest.split(VALIDATION, seed + 1)
-    parts = {"train": train.limited(A_GROUP, seed), "validation": validation.plain_part(), "test": test.plain_part()}
+    rest, test = found.split(TEST, SPLIT)
+    train, validation = rest.split(VALIDATION, SPLIT + 1)
+    parts = {"train": train.limited(A_GROUP, SPLIT), "validation": validation.plain_part(), "test": test.plain_part()}
     return Task(name, {k: Part(p.images, p.names) for k, p in parts.items()}, plan, lambda _, texts: encoder(texts))
 
 
-def faces_task(plan: Plan, data: str, seed: int) -> Task:
+def faces_task(plan: Plan, size: int, data: str) -> Task:
     """Super-resolution of animal faces, 16 to 64 pixels; expert one is the pixels of the small picture.
 
     Arguments:
@@ -115,16 +144,14 @@ def faces_task(plan: Plan, data: str, seed: int) -> Task:
     """
     if not data:
         raise ValueError("net2net/animalfaces: expected data=FOLDER, with a sub-folder of images for each class")
-    size = registry.graph("net2net/animalfaces-autoencoder").input_shapes["image"][1] or 0
-    files = folders.split(folders.folder(data, size), SHARES, seed)
+    files = folders.split(folders.folder(data, size), SHARES, SPLIT)
     parts = {k: Part(((f.tensors()[0] + 1) * 127.5).round().to(torch.uint8)) for k, f in files.items()}
     return Task("animalfaces", parts, plan, lambda images, _: downsample(images, LOW).flatten(1))
 
 
-def shapes_task(plan: Plan, seed: int) -> Task:
+def shapes_task(plan: Plan, size: int) -> Task:
     """Offline and in seconds: squares of random colours and places; the condition is the picture at 16 pixels."""
-    size = registry.graph("net2net/tiny-pictures-autoencoder").input_shapes["image"][1] or 0
-    parts = {name: Part(squares(count, size, mixed(seed, *name.encode()))) for name, count in SHAPES.items()}
+    parts = {name: Part(squares(count, size, mixed(SPLIT, *name.encode()))) for name, count in SHAPES.items()}
     return Task("tiny-pictures", parts, plan, lambda images, _: downsample(images, LOW).flatten(1))
 
 
@@ -144,9 +171,9 @@ def conditions(task: Task, part: Part, way: int = 0) -> Tensor:
     return task.represent(scaled(part.images), texts)
 
 
-def autoencoder_stage(task: Task, seed: int) -> Stage:
+def autoencoder_stage(task: Task, graph: Graph, seed: int) -> Stage:
     """Expert two."""
-    plan, graph = task.plan, registry.graph(f"net2net/{task.name}-autoencoder")
+    plan = task.plan
     images = task.parts["validation"].images
     noise = torch.randn(len(images), graph.output_shapes["latent"][0] or 0, generator=seeded(seed, *b"validation"))
     return stage(
@@ -168,7 +195,7 @@ def autoencoder_stage(task: Task, seed: int) -> Stage:
     )
 
 
-def flow_stage(task: Task, first: Trained, seed: int) -> Stage:
+def flow_stage(task: Task, graph: Graph, first: Trained, seed: int) -> Stage:
     """The flow between the experts."""
     plan, expert = task.plan, Autoencoder(first.network)
     train, validation = task.parts["train"], task.parts["validation"]
@@ -185,7 +212,7 @@ def flow_stage(task: Task, first: Trained, seed: int) -> Stage:
         f"net2net-{task.name}",
         "2/3 The flow from expert one's representation to expert two's latent",
         "bits/dim",
-        registry.graph(f"net2net/{task.name}"),
+        graph,
         TranslatorExperiment,
         training=(torch.stack([m for m, _ in posteriors], 1), torch.stack([d for _, d in posteriors], 1),
                   torch.stack(known, 1)),
@@ -204,19 +231,47 @@ def flow_stage(task: Task, first: Trained, seed: int) -> Stage:
 
 def train(task: Task, context: Context) -> tuple[Translation, dict[str, Trained], Stage]:
     """Trains what the folder does not hold yet; also returns what the stages left and the flow's stage."""
-    first = run(autoencoder_stage(task, context.seed), context.out, context.console)
-    made = flow_stage(task, first, context.seed)
+    graph = graphs(context, task.name)[1]
+    first = train_autoencoder(task, context)
+    made = flow_stage(task, graph, first, context.seed)
+    if context.fresh:
+        _forget(made, context.out)
     second = run(made, context.out, context.console)
     return Translation(Autoencoder(first.network), second.network), {"autoencoder": first, "flow": second}, made
+
+
+def train_autoencoder(task: Task, context: Context) -> Trained:
+    """Trains expert two, unless the folder holds it."""
+    stage = autoencoder_stage(task, graphs(context, task.name)[0], context.seed)
+    if context.fresh:
+        _forget(stage, context.out)
+    return run(stage, context.out, context.console)
+
+
+def _forget(stage: Stage, folder: Path) -> None:
+    """Removes what an earlier training of a stage left."""
+    (folder / f"{stage.name}.safetensors").unlink(missing_ok=True)
+    shutil.rmtree(folder / f"{stage.name}.checkpoints", ignore_errors=True)
 
 
 def translation(context: Context, name: str) -> Translation:
     """The networks of a run: trained in the folder, or fresh ones with ``--random``.
 
     Raises:
-        FileNotFoundError: if they have not been trained there.
+        FileNotFoundError: if they have not been trained there; ValueError if those there have other options than the
+            command.
     """
-    return Translation(Autoencoder(context.network(f"net2net/{name}-autoencoder")), context.network(f"net2net/{name}"))
+    graphs(context, name)
+    autoencoder, flow = (context.network(f"net2net/{name}{part}") for part in ("-autoencoder", ""))
+    if context.options:
+        own = flow if context.name == f"net2net/{name}" else autoencoder
+        if own.graph.to_yaml() != registry.graph(context.name, **context.options).to_yaml():
+            asked = ", ".join(f"{key}={value}" for key, value in context.options.items())
+            raise ValueError(
+                f"{context.name}: the network in {str(context.file(context.name))!r} was not trained with {asked}; "
+                "leave the options out to use it, or train with them into another folder"
+            )
+    return Translation(Autoencoder(autoencoder), flow)
 
 
 def _digest(task: Task) -> str:

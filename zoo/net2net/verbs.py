@@ -26,11 +26,9 @@ def train(context: Context, *, data: str = "", autoencoder_epochs: int = 0, flow
 def train_ae(context: Context, *, data: str = "", autoencoder_epochs: int = 0) -> None:
     """Trains the autoencoder, expert two, alone."""
     from zoo.net2net import opening, runs
-    from zoo.training.stage import run
 
     context.out.mkdir(parents=True, exist_ok=True)
-    task = opening.task(context, data, autoencoder_epochs, 0)
-    run(runs.autoencoder_stage(task, context.seed), context.out, context.console)
+    runs.train_autoencoder(opening.task(context, data, autoencoder_epochs, 0), context)
 
 
 @verb

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from zoo import cli
+from zoo import cli, registry, weights
 from zoo.data.emoji import Emoji
 from zoo.net2net import demo, opening, runs, small, views
 from zoo.verbs import Context
@@ -35,6 +35,40 @@ def test_the_demo_writes_figures_and_pictures(trained: Path) -> None:
 def test_a_second_run_reuses_the_networks(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", NAME, "--out", str(trained)]) == 0
     assert capsys.readouterr().out.count("trained before") == 2
+
+
+def test_fresh_forgets_the_networks_of_the_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", NAME, "autoencoder_epochs=1", "flow_epochs=1", "--out", str(tmp_path)]
+    assert cli.main(words) == 0
+    other = tmp_path / "net2net-emoji.safetensors"
+    other.write_bytes(b"another run's")
+    capsys.readouterr()
+    assert cli.main([*words, "--fresh"]) == 0
+    assert "trained before" not in capsys.readouterr().out and other.is_file()
+    assert cli.main(["train-ae", NAME, "autoencoder_epochs=1", "--fresh", "--out", str(tmp_path)]) == 0
+    assert "trained before" not in capsys.readouterr().out
+
+
+def test_options_of_the_network_are_trained_with_and_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path)]
+    assert cli.main(["train", NAME, "depth=3", "autoencoder_epochs=1", "flow_epochs=1", *out]) == 0
+    flow = weights.load(tmp_path / "net2net-tiny-pictures.safetensors")
+    assert flow.graph.to_yaml() == registry.graph(NAME, depth=3).to_yaml() != registry.graph(NAME).to_yaml()
+    assert cli.main(["sample", NAME, "count=2", "depth=3", *out]) == 0
+    assert cli.main(["sample", NAME, "count=2", *out]) == 0
+    assert cli.main(["sample", NAME, "count=2", "depth=2", *out]) == 1
+    assert "was not trained with depth=2" in capsys.readouterr().err
+    assert cli.main(["train", NAME, "dim=6", *out]) == 1
+    assert "expected the shape (8,) of the input 'x'" in capsys.readouterr().err
+
+
+def test_the_parts_do_not_depend_on_the_seed(tmp_path: Path) -> None:
+    first, second = (
+        opening.task(Context(NAME, tmp_path, Console(quiet=True), seed=seed), "", 0, 0).parts for seed in (0, 7)
+    )
+    assert all(torch.equal(first[name].images, second[name].images) for name in first)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +114,7 @@ def test_texts_to_pictures_in_miniature(tmp_path: Path, monkeypatch: pytest.Monk
     found = Emoji(runs.squares(count, 16, 0), names, torch.ones(count, dtype=torch.bool), torch.arange(count))
     table = torch.randn(1000, 3 * small.LOW * small.LOW, generator=torch.Generator().manual_seed(0))
     encode: Callable[[list[str]], torch.Tensor] = lambda texts: table[[len(t) * 7 % 1000 for t in texts]]  # noqa: E731
-    task = runs.text_task("tiny-pictures", found, encode, runs.PLANS["tiny-pictures"], 0)
+    task = runs.text_task("tiny-pictures", found, encode, runs.PLANS["tiny-pictures"])
     assert sum(map(len, task.parts.values())) == count
     context = Context(NAME, tmp_path, Console(quiet=True))
     figures = demo.run(context, task)
