@@ -14,7 +14,7 @@ from zoo.blocks import biggan, biggan_layouts
 from zoo.layouts import Layout
 
 
-class BigGAN:
+class BigGAN(nn.Module):
     """A generator of :func:`zoo.blocks.biggan.generator`, such as ``zoo.load("net2net/biggan256")``.
 
     Raises:
@@ -22,15 +22,16 @@ class BigGAN:
     """
 
     def __init__(self, net: nn.Module) -> None:
+        super().__init__()
         parts = dict(net.named_children())
         if not {"embed", "painter"} <= parts.keys():
             raise ValueError(f"generator: expected parts 'embed' and 'painter', got {', '.join(parts) or 'none'}")
-        self.net, self._embed, self._painter = net, parts["embed"], parts["painter"]
+        self.net: Any = net
 
     @property
     def classes(self) -> int:
         """How many there are."""
-        count: Any = self._embed.in_features
+        count: Any = self.net.embed.in_features
         return int(count)
 
     def embed(self, labels: Tensor) -> Tensor:
@@ -45,7 +46,9 @@ class BigGAN:
             raise ValueError(
                 f"labels: expected 0 to {self.classes - 1}, got {int(labels.min())} to {int(labels.max())}"
             )
-        found: Tensor = self._embed(F.one_hot(labels.long(), self.classes).to(next(self._embed.parameters()).dtype))
+        found: Tensor = self.net.embed(
+            F.one_hot(labels.long(), self.classes).to(next(self.net.embed.parameters()).dtype)
+        )
         return found
 
     def generate(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -54,7 +57,7 @@ class BigGAN:
 
     def generate_from_embedding(self, z: Tensor, embedding: Tensor) -> Tensor:
         """Codes (B, Z) and class embeddings (B, 128) -> images (B, 3, S, S) in [-1, 1]."""
-        found: Tensor = self._painter(latent=z, embedding=embedding)
+        found: Tensor = self.net.painter(latent=z, embedding=embedding)
         return found
 
 

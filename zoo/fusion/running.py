@@ -19,7 +19,7 @@ from zoo.experts.sentences import SentenceEncoder
 from zoo.fusion import system
 from zoo.fusion.experts import Captions, Features, Small, resnet50
 from zoo.fusion.system import Fusion
-from zoo.training.batches import seeded
+from zoo.training.batches import mixed, seeded
 from zoo.verbs import Context
 
 FLOWS = ("fusion/bert-to-biggan256", "fusion/sketch-to-biggan", "fusion/tiny")
@@ -75,8 +75,9 @@ def expert(context: Context, files: Files) -> Callable[[Tensor], Tensor]:
 
 def train(context: Context, files: Files, steps: int, batch: int, learning_rate: float) -> None:
     """Trains the flow; writes its weights, losses.png and metrics.json."""
-    if steps < 1 or batch < 2:
-        raise ValueError(f"steps, batch: expected at least 1 and 2, got {steps} and {batch}")
+    _check(context, steps=steps)
+    if batch < 2:
+        raise ValueError(f"batch: expected at least 2, got {batch}")
     fusion, begun = opened(context, expert(context, files), fresh=True), time.perf_counter()
     classes = [k for k in COCO if k < fusion.classes] or [*range(fusion.classes)]
     losses = system.train(fusion, steps=steps, batch=batch, learning_rate=learning_rate, classes=classes,
@@ -93,14 +94,16 @@ def train(context: Context, files: Files, steps: int, batch: int, learning_rate:
 
 def sample(context: Context, files: Files, count: int, samples: int) -> None:
     """samples.png: an image of the BigGAN, then pictures for its description."""
+    _check(context, count=count, samples=samples)
     fusion = opened(context, expert(context, files))
-    chosen = system.draw(fusion, count, context.seed, [*range(fusion.classes)])
+    chosen = system.draw(fusion, count, mixed(context.seed, *b"sample"), [*range(fusion.classes)])
     _, known, images = fusion.batch(*chosen)
     _draw(context, fusion, known, samples, "samples", first=images)
 
 
 def text2img(context: Context, bert: str, prompts: list[str], samples: int) -> None:
     """prompts.png: a prompt a row."""
+    _check(context, samples=samples)
     if not prompts:
         raise ValueError("prompt: expected at least one text, got none")
     small = Small(_condition(context))
@@ -116,6 +119,7 @@ def sketch2img(context: Context, resnet: str, sketch: str, samples: int) -> None
     """sketches.png: the sketch, then pictures for it."""
     from zoo.data.folders import read_image
 
+    _check(context, samples=samples)
     if context.name == "fusion/bert-to-biggan256":
         raise ValueError(f"sketch2img: {context.name} is conditioned on sentences; use text2img")
     if not Path(sketch).is_file():
@@ -139,10 +143,13 @@ def _draw(context: Context, fusion: Fusion, known: Tensor, samples: int, name: s
     context.console.print(f"drawn: {path}", highlight=False)
 
 
-def _check(context: Context) -> None:
-    """ValueError for another name than a flow's."""
+def _check(context: Context, **counts: int) -> None:
+    """ValueError for another name than a flow's, or a count below 1."""
     if context.name not in FLOWS:
         raise ValueError(f"{context.name}: expected one of {', '.join(FLOWS)}")
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name}: expected at least 1, got {count}")
 
 
 def _condition(context: Context) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from flowkit.graph import BuiltGraph
 from zoo.blocks.biggan import EMBEDDING
 from zoo.net2net.losses import likelihood, optimizer
-from zoo.training.batches import seeded
+from zoo.training.batches import mixed, seeded
 
 Describe = Callable[[Tensor], Tensor]
 """Images (B, 3, S, S) in [-1, 1] -> representations (B, C): captioner and BERT, or a ResNet-50 on sketches."""
@@ -83,7 +83,7 @@ def train(
     fusion.flow.train()
     adam, losses = optimizer(fusion.flow.parameters(), learning_rate), []
     for step in range(steps):
-        target, condition, _ = fusion.batch(*draw(fusion, batch, seed + step, classes))
+        target, condition, _ = fusion.batch(*draw(fusion, batch, mixed(seed, step), classes))
         z, logdet = fusion.flow(target, condition)
         loss = likelihood(z, logdet)["total_loss"]
         adam.zero_grad()

@@ -133,12 +133,12 @@ class Net2NetFlow(FlowExperiment):
 
 
 class Generator(Protocol):
-    """A class-conditional generator such as BigGAN."""
+    """A class-conditional generator, such as :class:`zoo.experts.biggan.BigGAN`."""
 
     def embed(self, labels: Tensor) -> Tensor:
         """Labels (B,) to class embeddings (B, E)."""
 
-    def generate(self, z: Tensor, embedding: Tensor) -> Tensor:
+    def generate_from_embedding(self, z: Tensor, embedding: Tensor) -> Tensor:
         """Noise (B, D) and class embeddings (B, E) to images (B, 3, H, W) in [-1, 1]."""
 
 
@@ -152,7 +152,7 @@ class Net2BigGANFlow(FlowExperiment):
         generator: see :class:`Generator`.
         captioner: images to texts.
         sentences: texts to vectors (B, K).
-        dequantizer: e (B, E) to e~ (B, E), with noise of its own.
+        dequantizer: e (B, E) to e~ (B, E), with noise of its own; see :class:`zoo.net2net.experts.Dequantiser`.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Net2BigGANFlow(FlowExperiment):
     def encodings(self, batch: Batch) -> tuple[Tensor, Tensor]:
         generator = self.experts.target
         embedding = generator.embed(batch["class"])
-        condition = self.experts.source(generator.generate(batch["z"], embedding))
+        condition = self.experts.source(generator.generate_from_embedding(batch["z"], embedding))
         return torch.cat([batch["z"], self.experts.dequantizer(embedding)], 1), condition
 
 

@@ -100,6 +100,21 @@ def with_hole(images: Tensor) -> Tensor:
     return images.masked_fill(hole, 0.0)
 
 
+class Dequantiser(Fixed):
+    """A class embedding made continuous: what the dequantiser restores from a sample of its posterior.
+
+    Arguments:
+        expert: a graph as net2net/dequantiser.
+    """
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """(B, C) to (B, C), with noise drawn anew."""
+        size = self.expert.graph.input_shapes["noise"][0]
+        noise = torch.randn(len(embedding), size, device=embedding.device, dtype=embedding.dtype)
+        restored: Tensor = self.expert(embedding, noise)[-1]
+        return restored
+
+
 class Segmentation(Fixed):
     """What a segmentation network says of each pixel.
 

@@ -83,6 +83,10 @@ def test_verbs_write_pictures(tmp_path: Path) -> None:
         (["sketch2img", "fusion/tiny"], "expected sketch=FILE"),
         (["train", "fusion/tiny-biggan"], "expected one of fusion/bert-to-biggan256"),
         (["sample", "fusion/tiny"], "train it first"),
+        (["text2img", "fusion/biggan256"], "expected one of fusion/bert-to-biggan256"),
+        (["sample", "fusion/tiny", "--random", "count=0"], "count: expected at least 1, got 0"),
+        (["text2img", "fusion/tiny", "--random", "samples=-1"], "samples: expected at least 1, got -1"),
+        (["train", "fusion/tiny", "batch=1"], "batch: expected at least 2, got 1"),
     ],
 )
 def test_refusals(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

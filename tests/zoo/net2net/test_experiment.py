@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import zoo
+from zoo.experts.biggan import BigGAN
 from zoo.experts.classifiers import Greybox
 from zoo.experts.labels import Labelator
 from zoo.net2net import experts, translate
@@ -123,41 +124,35 @@ def test_transfers_blend_and_return() -> None:
     assert torch.equal(*same)
 
 
-class ToyGenerator(nn.Module):
-    """In the place of BigGAN."""
-
-    def embed(self, labels: Tensor) -> Tensor:
-        return nn.functional.one_hot(labels, 3).float()
-
-    def generate(self, z: Tensor, embedding: Tensor) -> Tensor:
-        return torch.cat([z, embedding], 1)[:, :, None, None].tanh()
-
-
 class ToyCaptioner(nn.Module):
     """Images to texts."""
 
     def forward(self, images: Tensor) -> list[str]:
-        return ["x" * int(image.argmax()) for image in images]
-
-
-class Noise(nn.Module):
-    """In the place of the dequantiser."""
-
-    def forward(self, embedding: Tensor) -> Tensor:
-        return embedding + 0.1 * torch.rand_like(embedding)
+        return ["x" * (int(image.argmax()) % 50) for image in images]
 
 
 def test_a_generator_is_captioned_and_its_embedding_dequantised() -> None:
     torch.manual_seed(0)
-    flow = zoo.build("net2net/tiny")
-    experiment = Net2BigGANFlow(flow, ToyGenerator(), ToyCaptioner(), ToySentences(6), Noise(), 1e-4)
-    batch = {"z": torch.randn(4, 5), "class": torch.tensor([0, 1, 2, 0])}
+    flow = zoo.build("net2net/sbert-to-biggan256", dim=120 + 128, condition=6, depth=2, hidden=8)
+    generator = BigGAN(zoo.build("net2net/tiny-biggan"))
+    dequantiser = experts.Dequantiser(zoo.build("net2net/dequantiser-tiny", channels=128))
+    experiment = Net2BigGANFlow(flow, generator, ToyCaptioner(), ToySentences(6), dequantiser, 1e-4).train()
+    fixed = {key: value.clone() for key, value in experiment.experts.state_dict().items()}
+    assert any(key.startswith("target.net.painter") for key in fixed) and not generator.net.training
+    batch = {"z": torch.randn(4, 120), "class": torch.tensor([0, 1, 2, 0])}
     x, condition = experiment.encodings(batch)
-    assert x.shape == (4, 8) and condition.shape == (4, 6)
-    z, embedding = latents(x, (5, 3))
-    assert torch.equal(z, batch["z"]) and 0 < (embedding - ToyGenerator().embed(batch["class"])).max() <= 0.1
-    with pytest.raises(ValueError, match=r"expected 5 \+ 4 numbers, got 8"):
-        latents(x, (5, 4))
+    assert x.shape == (4, 248) and condition.shape == (4, 6)
+    z, embedding = latents(x, (120, 128))
+    assert torch.equal(z, batch["z"]) and (embedding[0] - embedding[3]).abs().max() > 0
+    painted = generator.generate_from_embedding(z, generator.embed(batch["class"]))
+    torch.testing.assert_close(painted, generator.generate(z, batch["class"]))
+    with pytest.warns(UserWarning, match="self.log"):  # there is no trainer
+        experiment.training_step(batch, 0).backward()
+    assert all(p.grad is None for p in experiment.experts.parameters())
+    assert all(torch.equal(value, fixed[key]) for key, value in experiment.experts.state_dict().items())
+    assert {p.dtype for p in experiment.double().experts.parameters()} == {torch.float64}
+    with pytest.raises(ValueError, match=r"expected 120 \+ 4 numbers, got 248"):
+        latents(x, (120, 4))
 
 
 class Pictures(Dataset[dict[str, Tensor]]):
