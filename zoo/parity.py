@@ -81,6 +81,8 @@ def text(words: str) -> Tensor:
 
 Component = Callable[[Fixture], Mapping[str, Tensor]]
 """Computes what a file expects, by the file's keys (``out/y``)."""
+Tolerance = float | Callable[[Fixture, str], float]
+"""Of max|a - b| / max(1, max|b|); a function of the file and the key where it depends on the file's configuration."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,12 @@ class Checks:
 
     Arguments:
         components: by name, or by a pattern such as ``encoder_*`` for names that no other stands for.
-        tolerances: of max|a - b| / max(1, max|b|), where it is not 1e-5: by ``component`` or ``component:key``,
-            patterns allowed; 0 is exact.
+        tolerances: where it is not 1e-5: by ``component`` or ``component:key``, patterns allowed; 0 is exact.
         left_out: ``component:key`` patterns of entries that are not computed, with the reason.
     """
 
     components: Mapping[str, Component]
-    tolerances: Mapping[str, float] = field(default_factory=dict)
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def component(self, name: str) -> Component:
@@ -105,10 +106,11 @@ class Checks:
             raise ValueError(f"component: expected one of {', '.join(sorted(self.components))}, got {name!r}")
         return found
 
-    def tolerance(self, component: str, key: str) -> float:
+    def tolerance(self, fixture: Fixture, key: str) -> float:
         """The tolerance of an entry: the last pattern that matches counts."""
-        found = [v for pattern, v in self.tolerances.items() if _matches(pattern, component, key)]
-        return found[-1] if found else TOLERANCE
+        found = [v for pattern, v in self.tolerances.items() if _matches(pattern, fixture.component, key)]
+        last = found[-1] if found else TOLERANCE
+        return last(fixture, key) if callable(last) else last
 
     def reason(self, component: str, key: str) -> str | None:
         """Why an entry is left out, None if it is not."""
@@ -170,7 +172,7 @@ def run(path: str | Path) -> Report:
         computed = dict(checks.component(fixture.component)(fixture))
         wanted = {key: checks.reason(fixture.component, key) for key in fixture.expected}
         lines = tuple(
-            compare(key, computed.get(key), fixture[key], checks.tolerance(fixture.component, key))
+            compare(key, computed.get(key), fixture[key], checks.tolerance(fixture, key))
             for key, reason in wanted.items()
             if reason is None
         )
