@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -62,7 +62,7 @@ class Plan:
 
 
 PLANS = {
-    "emoji": Plan(autoencoder=50, flow=30),
+    "emoji": Plan(autoencoder=50, flow=30, noise=1.0),
     "tiny-pictures": Plan(autoencoder=2, flow=2, batch=16, variants=2),
     "animalfaces": Plan(autoencoder=20, flow=20, batch=32, shift=3),
 }
@@ -130,7 +130,13 @@ def text_task(name: str, found: Emoji, encoder: Callable[[list[str]], Tensor], p
     rest, test = found.split(TEST, SPLIT)
     train, validation = rest.split(VALIDATION, SPLIT + 1)
     parts = {"train": train.limited(A_GROUP, SPLIT), "validation": validation.plain_part(), "test": test.plain_part()}
-    return Task(name, {k: Part(p.images, p.names) for k, p in parts.items()}, plan, lambda _, texts: encoder(texts))
+    named = {k: Part(p.images, p.names) for k, p in parts.items()}
+    return Task(name, named, plan, lambda _, texts: even(encoder(texts)))
+
+
+def even(vectors: Tensor) -> Tensor:
+    """Vectors (N, C) scaled to a mean square of 1: the numbers of a vector of length 1 are too small to learn from."""
+    return torch.nn.functional.normalize(vectors) * vectors.shape[1] ** 0.5
 
 
 def faces_task(plan: Plan, size: int, data: str) -> Task:
@@ -224,7 +230,7 @@ def flow_stage(task: Task, graph: Graph, first: Trained, seed: int) -> Stage:
         weight_decay=plan.weight_decay,
         seed=seed,
         options={"noise": plan.noise},
-        data=_digest(task),
+        data=f"{_digest(task)} {plan.variants} {plan.shift}",
         earlier=(first.fingerprint,),
     )  # fmt: skip
 
@@ -275,8 +281,8 @@ def translation(context: Context, name: str) -> Translation:
 
 
 def _digest(task: Task) -> str:
-    """Changes with plan and data."""
-    found = hashlib.sha256(repr(asdict(task.plan)).encode())
+    """Changes with the data."""
+    found = hashlib.sha256()
     for part in task.parts.values():
         found.update(part.images.numpy().tobytes())
         found.update(repr(part.texts).encode())
