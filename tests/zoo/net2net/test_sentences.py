@@ -93,3 +93,25 @@ def test_the_bundled_model_knows_what_is_alike() -> None:
     found = encoder(["a cat sits on the sofa", "a kitten is on a couch", "the stock market fell"])
     assert found.shape == (3, 384) and encoder.max_length == 256
     assert found[0] @ found[1] > 0.6 > 0.3 > found[0] @ found[2]
+
+
+def test_weights_that_are_missing_or_misshapen_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = write_bert(tmp_path / "bert", 64) / "model.safetensors"
+    whole = load_file(file)
+    key = "encoder.layer.0.output.dense.weight"
+    save_file({k: v for k, v in whole.items() if not k.startswith("pooler.")}, file, {"format": "pt"})
+    SentenceEncoder.from_folder(tmp_path / "bert")
+    for changed, fault in (({}, "missing"), ({key: whole[key][:5].clone()}, "mismatched")):
+        save_file({k: v for k, v in whole.items() if k != key} | changed, file, {"format": "pt"})
+        with pytest.raises(ValueError, match=f"do not fit\n  {fault}.*{key}"):
+            SentenceEncoder.from_folder(tmp_path / "bert")
+
+
+def test_a_folder_without_pooling_is_refused(tmp_path: Path) -> None:
+    folder = write_sbert(tmp_path / "sbert", 64)
+    parts = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps(parts[:1]))
+    with pytest.raises(ValueError, match="expected a module 'Pooling' in .*got Transformer"):
+        SentenceEncoder.from_folder(folder)
