@@ -27,7 +27,7 @@ def task(context: Context, data: str, autoencoder_epochs: int, flow_epochs: int)
     if name not in runs.PLANS:
         raise ValueError(
             f"{context.name}: expected one of {', '.join(f'net2net/{known}' for known in runs.PLANS)}; the published "
-            "configurations need the authors' data and experts"
+            "configurations know train, sample, reconstruct, swap and transfer with --random"
         )
     plan = runs.PLANS[name]
     plan = replace(plan, autoencoder=autoencoder_epochs or plan.autoencoder, flow=flow_epochs or plan.flow)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flowkit.graph import Graph
+from flowkit.graph import BuiltGraph, Graph
 from zoo import registry
 from zoo.data import folders
 from zoo.data.emoji import Emoji, emoji
@@ -269,15 +269,18 @@ def translation(context: Context, name: str) -> Translation:
     """
     graphs(context, name)
     autoencoder, flow = (context.network(f"net2net/{name}{part}") for part in ("-autoencoder", ""))
-    if context.options:
-        own = flow if context.name == f"net2net/{name}" else autoencoder
-        if own.graph.to_yaml() != registry.graph(context.name, **context.options).to_yaml():
-            asked = ", ".join(f"{key}={value}" for key, value in context.options.items())
-            raise ValueError(
-                f"{context.name}: the network in {str(context.file(context.name))!r} was not trained with {asked}; "
-                "leave the options out to use it, or train with them into another folder"
-            )
+    refuse_other_options(context, flow if context.name == f"net2net/{name}" else autoencoder)
     return Translation(Autoencoder(autoencoder), flow)
+
+
+def refuse_other_options(context: Context, network: BuiltGraph) -> None:
+    """ValueError if the network that the command names was trained with other options than the command's."""
+    if context.options and network.graph.to_yaml() != registry.graph(context.name, **context.options).to_yaml():
+        asked = ", ".join(f"{key}={value}" for key, value in context.options.items())
+        raise ValueError(
+            f"{context.name}: the network in {str(context.file(context.name))!r} was not trained with {asked}; "
+            "leave the options out to use it, or train with them into another folder"
+        )
 
 
 def _digest(task: Task) -> str:

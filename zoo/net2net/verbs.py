@@ -14,10 +14,18 @@ def demo(context: Context, *, data: str = "", autoencoder_epochs: int = 0, flow_
 
 
 @verb
-def train(context: Context, *, data: str = "", autoencoder_epochs: int = 0, flow_epochs: int = 0) -> None:
-    """Trains the autoencoder and then the flow between the experts; goes on after an interruption."""
-    from zoo.net2net import opening, runs
+def train(
+    context: Context, *, data: str = "", autoencoder_epochs: int = 0, flow_epochs: int = 0, steps: int = 0
+) -> None:
+    """Trains autoencoder and flow between the experts (a published configuration: steps=, on synthetic data)."""
+    from zoo.net2net import opening, released, runs
 
+    if released.known(context.name):
+        if data or autoencoder_epochs or flow_epochs:
+            raise ValueError(f"{context.name}: expected steps=, got options of the runs on real pictures")
+        return released.train(context, steps or 2)
+    if steps:
+        raise ValueError(f"{context.name}: expected autoencoder_epochs= and flow_epochs=, got steps={steps}")
     context.out.mkdir(parents=True, exist_ok=True)
     runs.train(opening.task(context, data, autoencoder_epochs, flow_epochs), context)
 
@@ -34,25 +42,47 @@ def train_ae(context: Context, *, data: str = "", autoencoder_epochs: int = 0) -
 @verb
 def sample(context: Context, *, data: str = "", count: int = 8, samples: int = 6) -> None:
     """Pictures for held-out conditions: v ~ N(0, 1), tau(v | condition), decoded."""
-    from zoo.net2net import opening, views
+    from zoo.net2net import opening, released, views
 
+    if released.known(context.name):
+        return released.sample(context, count, samples)
     views.samples(opening.opened(context, data, count), samples)
 
 
 @verb
 def reconstruct(context: Context, *, data: str = "", count: int = 8) -> None:
     """Held-out pictures through the autoencoder, and through autoencoder and flow and back."""
-    from zoo.net2net import opening, views
+    from zoo.net2net import opening, released, views
 
+    if released.known(context.name):
+        return released.reconstruct(context, count)
     views.reconstructions(opening.opened(context, data, count))
 
 
 @verb
 def swap(context: Context, *, data: str = "", count: int = 6, alpha: float = 1.0) -> None:
     """Exemplar guidance: the v of one picture with the condition of another, mixed with it by alpha."""
-    from zoo.net2net import opening, views
+    from zoo.net2net import opening, released, views
 
+    if released.known(context.name):
+        return released.swap(context, count, alpha)
     views.swaps(opening.opened(context, data, count), alpha)
+
+
+@verb
+def transfer(context: Context, *, count: int = 6, alpha: float = 1.0) -> None:
+    """Unpaired transfer: pictures given every label, mixed with what they are by alpha (flows between domains)."""
+    from zoo.net2net import released
+
+    released.transfer(context, count, alpha)
+
+
+@verb
+def sample_all_labels(context: Context, *, count: int = 6) -> None:
+    """The same v given every label (flows between domains)."""
+    from zoo.net2net import released
+
+    released.sample_all_labels(context, count)
 
 
 @verb

@@ -95,7 +95,10 @@ def test_evaluate_repeats_the_demos_figures(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sample", "net2net/anime-photography", "--random"], "need the authors' data"),
+        (
+            ["interpolate", "net2net/anime-photography", "--random"],
+            "know train, sample, reconstruct, swap and transfer",
+        ),
         (["sample", NAME], "train it first"),
         (["sample", NAME, "--random", "count=0"], "count: expected at least 1"),
         (["text2img", NAME, "--random"], "conditioned on pictures"),
