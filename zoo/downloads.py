@@ -68,7 +68,8 @@ def fetch(source: Source, folder: Path | None = None) -> Path:
 
     Raises:
         FileNotFoundError: if it is not there and cannot be downloaded; says which file to put where by hand.
-        ValueError: if its size or hash is wrong. Nothing is removed; a download with the wrong hash is renamed.
+        ValueError: if its size or hash is wrong, or a web page comes in its place. Nothing is removed; a download with
+            the wrong hash is renamed.
     """
     target = (cache() if folder is None else folder) / source.file
     if target.is_file():
@@ -114,7 +115,7 @@ def _download(source: Source, partial: Path) -> None:
 
     Raises:
         OSError, HTTPException: if the connection fails, or ends early.
-        ValueError: if the server announces another size.
+        ValueError: if the server sends a web page, or announces another size.
     """
     have = partial.stat().st_size if partial.is_file() else 0
     if have and have == source.size:
@@ -127,6 +128,11 @@ def _download(source: Source, partial: Path) -> None:
             return
         raise
     with closing(opened) as response:
+        if response.headers.get_content_type() == "text/html":
+            raise ValueError(
+                f"downloads: {source.url} answers with a web page in place of the file: the share may have ended, or "
+                f"asks for something; look at it in a browser; expected {source}"
+            )
         if have and not _continues(response, have):
             have = 0
         total = _total(response, have)

@@ -106,7 +106,8 @@ def read_checkpoint(path: str | Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError) as error:
             raise ValueError(
-                f"weights: expected a torch file of tensors and plain data, {str(path)!r} is none ({error})"
+                f"weights: expected a torch file of tensors and plain data, {str(path)!r} is none; if it was "
+                f"downloaded, remove it and download it again ({error})"
             ) from error
 
 

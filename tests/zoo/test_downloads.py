@@ -2,13 +2,17 @@
 
 import hashlib
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 
 from zoo.downloads import Source, cache, fetch
+from zoo.experts import classifiers, lpips
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
@@ -21,6 +25,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.hang_up_after: int | None = None
         self.ranges = True
+        self.kind = "application/octet-stream"
         self.asked: list[str | None] = []
 
     @property
@@ -45,6 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         if wanted and server.ranges:
             self.send_header("Content-Range", f"bytes {first}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.send_header("Content-Length", str(len(CONTENT) - first))
+        self.send_header("Content-Type", server.kind)
         self.end_headers()
         last = len(CONTENT) if server.hang_up_after is None else first + server.hang_up_after
         self.wfile.write(CONTENT[first:last])
@@ -132,6 +138,33 @@ def test_offline_the_error_says_what_to_put_where(server: Server, tmp_path: Path
     missing = Source(server.url.replace("weights", "other"), "other.ckpt")
     with pytest.raises(FileNotFoundError, match=r"HTTP 404 Not Found(.|\n)*no hash published"):
         fetch(missing, tmp_path)
+
+
+def test_a_web_page_is_not_taken_for_the_file(server: Server, tmp_path: Path) -> None:
+    server.kind = "text/html; charset=utf-8"
+    with pytest.raises(ValueError, match="web page in place of the file"):
+        fetch(Source(server.url, "iin/weights.ckpt"), tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_offline_the_experts_of_torchvision_say_what_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    monkeypatch.setattr(torch.hub, "urlopen", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("FLOWKIT_ZOO_CACHE", str(tmp_path))
+    linear = {f"lin{i}.model.1.weight": torch.ones(1, width, 1, 1) for i, width in enumerate(lpips.WIDTHS)}
+    torch.save(linear, tmp_path / "linear.pth")
+    for load, name in (
+        (lambda: lpips.published(tmp_path / "linear.pth"), "vgg16-397923af.pth"),
+        (lambda: classifiers.classifier("squeezenet1_1", weights="imagenet"), "squeezenet1_1-b8a52dc0.pth"),
+    ):
+        with pytest.raises(FileNotFoundError, match=f"{name}' is not there(.|\n)*by hand: download https"):
+            load()
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
