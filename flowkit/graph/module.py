@@ -31,7 +31,8 @@ class BuiltGraph(CheckedLoading):
     ``net.inverse(z=..., condition=...)`` takes the outputs that depend on the data and the conditions, and returns
     ``(*inputs, logdet)`` with the log-det of the inverse. Nodes beside the invertible path, such as an embedder of the
     condition, run first in both directions. A condition may come with a batch of 1, for all samples alike: what lies
-    beside the path then runs once, so that drawing many samples for one condition embeds it once.
+    beside the path then runs once, so that drawing many samples for one condition embeds it once; outputs have the
+    batch of the first input all the same, those of the condition alone as views.
 
     Raises:
         ValueError: an input that is missing, unknown, of the wrong shape, type or device, or of another batch size than
@@ -118,7 +119,8 @@ class BuiltGraph(CheckedLoading):
             elif isinstance(result, Tensor):
                 result = (result,)
             known.update(zip(step.writes, result, strict=True))
-        return tuple(known[reference] for reference in gives), total
+        results = (known[reference] for reference in gives)
+        return tuple(spread(value, batch) if shared else value for value in results), total
 
     def _takes_workspace(self, name: str) -> bool:
         return bool(getattr(self._modules[name], "in_place", False))

@@ -237,3 +237,12 @@ def test_a_condition_of_batch_one_holds_for_all_samples_and_is_embedded_once(rev
         torch.testing.assert_close(grads[name], p.grad, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="condition: expected a batch of 1, like x's, got 5"):
         net(x[:1], known.expand(5, -1))
+
+
+def test_an_output_of_a_condition_of_batch_one_has_the_batch_of_the_data() -> None:
+    x, c = g.input("x", 4), g.input("condition", 3)
+    e = g.linear(c, 2, name="embed")
+    net = g.graph(z=g.affine_coupling(x, condition=e, net=g.nets.mlp(hidden=4)), embedding=e).build()
+    v, known = torch.randn(5, 4), torch.randn(1, 3)
+    for found, expected in zip(net(v, known), net(v, known.expand(5, -1)), strict=True):
+        torch.testing.assert_close(found, expected)
