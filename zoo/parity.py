@@ -216,6 +216,8 @@ def _print(report: Report, console: Console) -> None:
     console.print(f"{report.path.name}: {verdict}", highlight=False)
     if report.fault:
         console.print(f"  {report.fault}", highlight=False, markup=False, soft_wrap=True)
+    if report.passed and not report.lines:
+        console.print("  nothing to compare: it holds inputs alone, from which other files start", highlight=False)
     table = Table(box=None, padding=(0, 2), show_header=bool(report.lines))
     for heading in ("entry", "absolute", "relative", "tolerance", ""):
         table.add_column(heading, justify="left" if heading in ("entry", "") else "right")

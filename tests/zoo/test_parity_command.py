@@ -66,3 +66,8 @@ def test_only_what_a_batch_norm_makes_arbitrary_has_a_wider_tolerance() -> None:
     wide = {line.key.removeprefix("after/embedder.main.") for line in report.lines if line.tolerance > 1e-5}
     assert wide == {"0.bias", "3.bias", "6.bias", "1.running_mean", "4.running_mean", "7.running_mean"}
     assert report.passed
+
+
+def test_a_file_of_inputs_alone_passes_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["parity", str(GOOD.with_name("invariances_images.npz"))]) == 0
+    assert "nothing to compare: it holds inputs alone" in capsys.readouterr().out
