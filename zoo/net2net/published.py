@@ -8,6 +8,7 @@ from typing import Any
 from zoo.blocks import autoencoder, biggan, biggan_layouts, embedders, flow
 from zoo.downloads import Source
 from zoo.layouts import Rule
+from zoo.net2net import cost
 from zoo.net2net.graph import OURS, RELEASED, SPATIAL
 from zoo.published import Published
 
@@ -50,12 +51,28 @@ FLOW_EXTRAS = ("first_stage_model.", "cond_stage_model.", "to_c_model.", "dequan
 """What else the checkpoint of a flow holds: the experts, and the losses of an autoencoder that is one."""
 _CONDITIONAL = (*RELEASED, *OURS, *SPATIAL, "conditional-flow", "tiny-conditional-flow")
 _UNCONDITIONAL = ("unconditional", "pure-affine", "tiny-unconditional")
+RESULTS = {
+    "sbert-to-biggan256": [
+        "text to image, COCO: IS {IS}, FID {FID} (table 1, which does not name the network)".format_map(
+            cost.TEXT_TO_IMAGE["ours"]
+        )
+    ],
+    "attributes-celeba": [
+        f"FID after the flip of {name}: {row['ours']}, StarGAN {row['StarGAN']} (figure 6)"
+        for name, row in cost.ATTRIBUTES.items()
+    ],
+    **{
+        f"layers-{name}": [f"FID from the {name} layer: {row['cINN']}, an MLP {row['MLP']} (figure 12)"]
+        for name, row in cost.LAYERS.items()
+    },
+}
 PUBLISHED: dict[str, Published] = {
     f"net2net/{name}": Published(
         name if name in FILES else None,
         prefix="flow.",
         beside=FLOW_EXTRAS,
         options={"exact_logdet": False} if name in _CONDITIONAL else {"exact_inverse": False},
+        results=RESULTS.get(name, ()),
     )
     for name in (*_CONDITIONAL, *_UNCONDITIONAL)
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from zoo.verbs import Context, verb
 
 
@@ -113,9 +115,12 @@ def superres(context: Context, *, data: str = "", count: int = 8, samples: int =
 
 
 @verb
-def evaluate(context: Context, *, data: str = "") -> None:
-    """Code length, reconstruction, retrieval among 20 of what was trained."""
-    from zoo.net2net import demo, opening
+def evaluate(context: Context, *, data: str = "", features: Literal["own", "inception"] = "own") -> None:
+    """Code length, reconstruction, retrieval, Frechet distance of what was trained, beside the paper's tables."""
+    from zoo.net2net import demo, opening, tables
 
     task, system = opening.task(context, data, 0, 0), opening.system(context)
-    demo.show(context, demo.measure(system, task, context.seed), "evaluate.json")
+    measured = tables.distance(system, task, context.seed, features)
+    figures = {**demo.measure(system, task, context.seed), f"frechet_{features}": measured}
+    demo.show(context, figures, "evaluate.json")
+    tables.show(context.console, context.name, measured, features, bool(task.parts["test"].texts))

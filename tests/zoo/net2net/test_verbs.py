@@ -86,10 +86,20 @@ def test_verbs_draw_with_random_weights(verb: str, picture: str, tmp_path: Path)
     assert (tmp_path / f"{picture}.png").stat().st_size > 1000
 
 
-def test_evaluate_repeats_the_demos_figures(trained: Path) -> None:
+def test_evaluate_repeats_the_demos_figures(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate", NAME, "--out", str(trained)]) == 0
     found, told = (json.loads((trained / f"{name}.json").read_text()) for name in ("evaluate", "metrics"))
     assert found["nll_bits_per_dim"] == pytest.approx(told["nll_bits_per_dim"], rel=1e-4)
+    assert found["frechet_own"] > 0
+    printed = capsys.readouterr().out
+    assert all(number in printed for number in ("272.16", "30.63", "9.57", "27.60"))
+
+
+def test_show_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, line in (("sbert-to-biggan256", "FID 30.63"), ("attributes-celeba", "of glasses: 37.32, StarGAN 41.27"),
+                       ("layers-last", "last layer: 27.6, an MLP 264.0")):  # fmt: skip
+        assert cli.main(["show", f"net2net/{name}"]) == 0
+        assert line in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
