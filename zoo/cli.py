@@ -46,26 +46,20 @@ def overrides(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: for a word without ``=``, or a key given twice.
     """
-    found: dict[str, Any] = {}
+    return {key: registry.read_value(text) for key, text in texts(words).items()}
+
+
+def texts(words: Sequence[str]) -> dict[str, str]:
+    """``key=value`` words as a dictionary of texts; errors as :func:`overrides`."""
+    found: dict[str, str] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not (key and equals):
             raise ValueError(f"options: expected key=value, got {word!r}")
         if key in found:
             raise ValueError(f"options: {key} is given twice")
-        found[key] = _value(text)
+        found[key] = text
     return found
-
-
-def _value(text: str) -> bool | int | float | str:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _paper_parser(word: str) -> argparse.ArgumentParser:
@@ -108,7 +102,7 @@ def _verb(options: argparse.Namespace) -> None:
     registry.entry(options.name)
     out = options.out or Path("out") / options.name
     context = verbs.Context(options.name, out, Console(), options.seed, options.fresh, options.weights, options.random)
-    verbs.run(options.verb, context, overrides(options.settings))
+    verbs.run(options.verb, context, texts(options.settings))
 
 
 class CheckFailed(Exception):

@@ -127,7 +127,8 @@ def load(name: str, weights: str | Path | None = None, **overrides: Any) -> Buil
     """The module of a name with trained weights, in eval mode.
 
     Arguments:
-        weights: a safetensors file of ours; a torch file of the authors; the key of a published file (``zoo show NAME``
+        weights: a safetensors file of ours, whose own graph counts; a torch file of the authors; the key of a published
+            file (``zoo show NAME``
             names it), which is downloaded once and checked; None for the published file of this name. With the authors'
             files, the options that reproduce their code are switched on, unless overridden.
 
@@ -136,10 +137,10 @@ def load(name: str, weights: str | Path | None = None, **overrides: Any) -> Buil
         FileNotFoundError: if there is no such file, and no network to fetch it: it says which file to put where.
     """
     from zoo import published
-    from zoo.weights import load_into
+    from zoo import weights as files
 
     if weights is not None and Path(weights).suffix == ".safetensors":
-        return load_into(build(name, **overrides), weights)
+        return files.load_as(entry(name), weights, overrides)
     if weights is not None and Path(weights).is_file():
         return published.load(name, weights, overrides)
     return published.load(name, published.fetch(name, None if weights is None else str(weights)), overrides)
@@ -158,6 +159,24 @@ def _import_papers() -> None:
 def fits(value: object, wanted: type) -> bool:
     """Whether a value is of a plain type; an int will do as a float, a bool is no int."""
     return type(value) is wanted or (wanted is float and type(value) is int)
+
+
+def read_options(function: Callable[..., Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Words of a command line as the values that a function's annotations ask for; what is to be text stays text."""
+    hints = typing.get_type_hints(function)
+    return {key: text if hints.get(key) is str else read_value(text) for key, text in texts.items()}
+
+
+def read_value(text: str) -> bool | int | float | str:
+    """What a word looks like: true or false, a whole number, a number, or else text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def check_options(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) -> None:

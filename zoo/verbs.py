@@ -108,8 +108,8 @@ def papers() -> list[str]:
     return [name for name in folders if importlib.util.find_spec(f"zoo.{name}.verbs")]
 
 
-def run(word: str, context: Context, given: Mapping[str, Any]) -> None:
-    """Runs a verb; options that are not the verb's own are the network's.
+def run(word: str, context: Context, given: Mapping[str, str]) -> None:
+    """Runs a verb with options as a command line gives them; those that are not the verb's own are the network's.
 
     Raises:
         ValueError: for an unknown verb (with those there are), an unknown option or one of the wrong type.
@@ -120,14 +120,15 @@ def run(word: str, context: Context, given: Mapping[str, Any]) -> None:
         raise ValueError(f"verb: {context.name} knows {', '.join(sorted(known)) or 'no verbs'}, got {word!r}")
     function, entry = known[word], registry.entry(context.name)
     own = [*inspect.signature(function).parameters][1:]
-    options = {key: value for key, value in given.items() if key not in own}
-    strangers = [key for key in options if key not in entry.defaults]
+    rest = {key: text for key, text in given.items() if key not in own}
+    strangers = [key for key in rest if key not in entry.defaults]
     if strangers:
         raise ValueError(
             f"{word} {context.name}: expected options of the verb ({', '.join(own) or 'none'}) or of the network "
             f"({', '.join(entry.defaults)}), got {', '.join(strangers)}"
         )
-    mine = {key: value for key, value in given.items() if key in own}
+    mine = registry.read_options(function, {key: value for key, value in given.items() if key in own})
+    options = registry.read_options(entry.make, rest)
     registry.check_options(f"{word} {context.name}", function, mine)
     registry.check_options(context.name, entry.make, options)
     function(Context(**{**vars(context), "options": options}), **mine)

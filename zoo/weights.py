@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from zoo.extras import require
 
 if TYPE_CHECKING:
     from flowkit.graph.module import BuiltGraph
+    from zoo.registry import Entry
 
 GRAPH_KEY = "flowkit.graph"
 M = TypeVar("M", bound=nn.Module)
@@ -72,6 +73,26 @@ def load(path: str | Path) -> BuiltGraph:
             f"{', '.join(notes) or 'no metadata'}; build the model and use load_into(model, path)"
         )
     return load_into(Graph.from_yaml(notes[GRAPH_KEY].rstrip("\n") + "\n").build(), path)
+
+
+def load_as(entry: Entry, path: str | Path, overrides: Mapping[str, Any]) -> BuiltGraph:
+    """The model of a registered name in a file: the graph that the file holds, options of the name included.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if overrides ask for another graph than the file's; if the tensors do not fit.
+    """
+    _, notes = read(path)
+    if GRAPH_KEY not in notes:
+        return load_into(entry.graph(**overrides).build(), path)
+    model = load(path)
+    if overrides and entry.graph(**overrides) != model.graph:
+        asked = ", ".join(f"{key}={value}" for key, value in overrides.items())
+        raise ValueError(
+            f"weights: {str(path)!r} holds another network than {entry.name} with {asked}; leave the options out to "
+            "take the file's own, or train with them"
+        )
+    return model
 
 
 def load_into(model: M, path: str | Path) -> M:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import zoo
 from flowkit.graph import BuiltGraph
-from zoo import published, registry
+from zoo import published, registry, weights
 from zoo.cli import main
 
 NAME = "net2net/tiny"
@@ -109,6 +109,17 @@ def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
         zoo.load("demo/translator", tmp_path / "empty.ckpt")
     with pytest.raises(ValueError, match="no file and no published key 'elsewhere.ckpt'"):
         zoo.load(NAME, "elsewhere.ckpt")
+
+
+def test_a_converted_file_keeps_the_options_that_its_weights_need(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = zoo.build(NAME, activation="lrelu", exact_logdet=False)
+    model(torch.randn(16, 8), torch.randn(16, 6))
+    weights.save(model, tmp_path / "flow.safetensors")
+    assert zoo.load(NAME, tmp_path / "flow.safetensors").graph == model.graph
+    assert zoo.load(NAME, tmp_path / "flow.safetensors", activation="lrelu", exact_logdet=False).graph == model.graph
+    with pytest.raises(ValueError, match="holds another network than net2net/tiny with activation=none"):
+        zoo.load(NAME, tmp_path / "flow.safetensors", activation="none")
 
 
 def test_convert_writes_ours_and_back(model: BuiltGraph, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,12 +12,12 @@ from rich.console import Console
 from zoo import verbs, weights
 from zoo.cli import main
 
-CALLS: list[tuple[verbs.Context, int]] = []
+CALLS: list[tuple[verbs.Context, int, str]] = []
 
 
-def tried(context: verbs.Context, *, times: int = 1) -> None:
+def tried(context: verbs.Context, *, times: int = 1, prompt: str = "") -> None:
     """Notes that it was called."""
-    CALLS.append((context, times))
+    CALLS.append((context, times, prompt))
 
 
 @pytest.fixture(autouse=True)
@@ -28,16 +28,25 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_options_go_to_the_verb_and_to_the_network(tmp_path: Path) -> None:
-    words = ["tried", "net2net/tiny", "times=3", "depth=4", "--out", str(tmp_path), "--seed", "5"]
+    words = ["tried", "net2net/tiny", "prompt=007", "times=3", "depth=4", "--out", str(tmp_path), "--seed", "5"]
     assert main(words) == 0
-    ((context, times),) = CALLS
-    assert times == 3 and context.options == {"depth": 4} and context.seed == 5 and context.out == tmp_path
+    ((context, times, prompt),) = CALLS
+    assert (
+        times == 3
+        and prompt == "007"
+        and context.options == {"depth": 4}
+        and context.seed == 5
+        and context.out == tmp_path
+    )
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["tried", "net2net/tiny", "colour=3"], "expected options of the verb (times) or of the network (dim, "),
+        (
+            ["tried", "net2net/tiny", "colour=3"],
+            "expected options of the verb (times, prompt) or of the network (dim, ",
+        ),
         (["tried", "net2net/tiny", "times=often"], "times expects int, got 'often'"),
         (["tried", "net2net/tiny", "depth=deep"], "depth expects int, got 'deep'"),
         (["dance", "net2net/tiny"], "tried"),

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from zoo import pictures
 from zoo.data.emoji import ATTRIBUTION
 from zoo.metrics.density import linear_gaussian_bits_per_dim
-from zoo.metrics.retrieval import found_among
+from zoo.metrics.retrieval import directions, found_among, linear_reader, most_likely_among
 from zoo.net2net import opening, runs, views
 from zoo.net2net.runs import Task
 from zoo.runs.autoencoder import scaled
@@ -72,7 +73,9 @@ def show(context: Context, figures: dict[str, Any], file: str) -> None:
 def measure(system: Translation, task: Task, seed: int) -> dict[str, Any]:
     """Code length, round trip, reconstruction; whether generated pictures are found by their condition's real one.
 
-    "features": nearest mean of the autoencoder's posterior; "pixels": nearest picture at 8 x 8 pixels.
+    "features": nearest mean of the autoencoder's posterior; "pixels": nearest picture at 8 x 8 pixels. The other way
+    round, whether their condition is found: by a linear reader of pictures (of one sample, of all of a condition, and,
+    as the most that can be had, of the real picture), and by the flow's density of the real picture.
     """
     train, test = task.parts["train"], task.parts["test"]
     images, known = scaled(test.images), runs.conditions(task, test)
@@ -94,10 +97,34 @@ def measure(system: Translation, task: Task, seed: int) -> dict[str, Any]:
         "round_trip_error": float((back - mean).abs().max()),
         "test_examples": len(test),
     }
+    log_probs = [system.density.log_prob(mean, one.expand(len(mean), -1)) for one in known[:, None]]
+    figures["condition_found_by_density"] = most_likely_among(torch.stack(log_probs, 1), among, seed)
     said = runs.conditions(task, train)
+    figures |= _read(system, scaled(train.images), said, features, mean, known, among, seed)
     if len(said) > said.shape[1] + mean.shape[1]:  # else a linear map fits the training part without a rest
         figures["linear_gaussian_bits_per_dim"] = linear_gaussian_bits_per_dim(fitted, said, latents, known)
     return figures
+
+
+def _read(
+    system: Translation,
+    images: Tensor,
+    said: Tensor,
+    features: Tensor,
+    mean: Tensor,
+    known: Tensor,
+    among: int,
+    seed: int,
+) -> dict[str, float]:
+    """Whether a reader of pictures, fitted to those of the training part, finds the condition of a generated one."""
+    read = linear_reader(system.autoencoder.posterior(images)[0], said)
+    wanted, drawn = directions(known, said), read(features)
+    together = normalize(drawn.mean(1, keepdim=True), dim=2)
+    return {
+        "condition_found_of_sample": found_among(drawn, wanted, among, seed),
+        "condition_found_of_all_samples": found_among(together, wanted, among, seed),
+        "condition_found_of_real": found_among(read(mean)[:, None], wanted, among, seed),
+    }
 
 
 def _small(images: Tensor) -> Tensor:

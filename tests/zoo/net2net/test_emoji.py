@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from zoo.data import emoji
-from zoo.metrics.retrieval import found_among
+from zoo.metrics.retrieval import directions, found_among, linear_reader, most_likely_among
 
 SQUARE = '<rect x="{x}" y="20" width="30" height="30" fill="{c}"/>'
 SVG = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72">{SQUARE}</svg>'
@@ -88,3 +88,21 @@ def test_retrieval_is_perfect_at_the_own_candidate_and_at_chance_for_noise() -> 
     assert abs(found_among(noise, torch.randn(60, 5, generator=generator), 20, 0) - 0.05) < 0.03
     with pytest.raises(ValueError, match="expected 2 to 60"):
         found_among(noise, candidates, 61, 0)
+
+
+def test_a_reader_finds_conditions_that_pictures_tell_and_no_others() -> None:
+    generator = torch.Generator().manual_seed(0)
+    conditions, mixing = torch.randn(300, 6, generator=generator), torch.randn(6, 9, generator=generator)
+    features = conditions @ mixing
+    read = linear_reader(features[:200], conditions[:200], ridge=1e-3)
+    wanted = directions(conditions[200:], conditions[:200])
+    assert found_among(read(features[200:])[:, None], wanted, 20, 0) > 0.95
+    assert found_among(read(torch.randn(100, 1, 9, generator=generator)), wanted, 20, 0) < 0.15
+
+
+def test_the_likeliest_condition_is_found_among_the_others() -> None:
+    log_probs = torch.eye(40)
+    assert most_likely_among(log_probs, 20, 0) == 1.0
+    assert most_likely_among(-log_probs, 20, 0) == 0.0
+    with pytest.raises(ValueError, match="among: expected 2 to 40"):
+        most_likely_among(log_probs, 41, 0)
