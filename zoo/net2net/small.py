@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowkit import graph as g
 from zoo.net2net.graph import translator
 from zoo.registry import register
-from zoo.runs import autoencoder as runs
+from zoo.runs import networks as runs
 
 SENTENCE = 384  # numbers of a sentence embedding of all-MiniLM-L6-v2
 LOW = 16  # pixels of a side of the condition of super-resolution
