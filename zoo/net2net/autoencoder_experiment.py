@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flowkit.graph import BuiltGraph
 from zoo import losses
+from zoo.blocks.autoencoder import initialise
 from zoo.blocks.gaussian import DiagonalGaussian
 from zoo.net2net.experiment import Run
 from zoo.net2net.losses import BETAS
@@ -60,13 +61,21 @@ class AutoencoderExperiment(lightning.LightningModule):
         distance: LPIPS, or any other distance (B, 1, 1, 1) of two batches of images.
         run: weights and start; see :data:`zoo.net2net.experiment.RUNS`.
         learning_rate: of both optimisers; the authors' for one device by default.
+        basic: whether the network begins as the authors' BasicAE does, with weights that are drawn here; their BigAE
+            begins with those it was built with. The judge's are always drawn here.
 
     Raises:
         ValueError: unless one weight is the decoder's last, that of a node "paint".
     """
 
     def __init__(
-        self, network: BuiltGraph, judge: nn.Module, distance: nn.Module, run: Run, learning_rate: float | None = None
+        self,
+        network: BuiltGraph,
+        judge: nn.Module,
+        distance: nn.Module,
+        run: Run,
+        learning_rate: float | None = None,
+        basic: bool = True,
     ) -> None:
         super().__init__()
         self.network, self.judge, self.run = network, judge, run
@@ -79,6 +88,8 @@ class AutoencoderExperiment(lightning.LightningModule):
         if len(last) != 1:
             raise ValueError(f"network: expected one weight of a last layer 'paint', got {len(last)}")
         self._last = last
+        for part in (network, judge) if basic else (judge,):
+            initialise(part)
 
     def restored(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Moments (B, 2 D) and the reconstruction (B, 3, S, S) from a sample of the posterior."""

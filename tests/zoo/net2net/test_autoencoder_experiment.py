@@ -71,3 +71,16 @@ def test_a_network_without_a_last_layer_is_refused() -> None:
     plain = g.graph(y=g.linear(g.input("x", 3), 2)).build()
     with pytest.raises(ValueError, match="one weight of a last layer 'paint', got 0"):
         AutoencoderExperiment(plain, nn.Identity(), Squares(), Run(3, "none"))
+
+
+@pytest.mark.parametrize("basic", [True, False])
+def test_weights_begin_as_the_authors(basic: bool) -> None:
+    torch.manual_seed(0)
+    network = autoencoder.autoencoder(16, 3, 2, 4, width=16).build()
+    judge = nn.Conv2d(3, 64, 4)
+    before = [weight.clone() for weight in network.parameters()]
+    AutoencoderExperiment(network, judge, Squares(), Run(3, "none"), basic=basic)
+    weights = network.get_parameter("decoder.first.weight").detach()
+    assert (float(weights.std()) == pytest.approx(0.02, rel=0.1)) is basic
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)) is not basic
+    assert float(judge.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
