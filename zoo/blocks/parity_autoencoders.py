@@ -84,13 +84,13 @@ def net2net_dequant_vae(fixture: Fixture) -> Answers:
     given = fixture.config["params"]
     graph = autoencoder.dequantiser(given["in_channels"], given["z_dim"], given["mid_channels"], given["n_down"])
     net: Any = generated(graph, autoencoder.dequantiser_rules(given["n_down"]), fixture)
-    h, moments, _, restored = net(fixture["in/x"], fixture["in/eps"])
+    h, moments, _, restored = net(fixture["in/x"].flatten(1), fixture["in/eps"].flatten(1))
     posterior = DiagonalGaussian.of(moments)
     return {
         "out/h": h,
         "out/mu": posterior.mean,
         "out/logvar": posterior.logvar,
-        "out/dec": net.decoder(fixture["in/z"]),
+        "out/dec": net.decoder(fixture["in/z"].flatten(1)),
         "out/y": restored,
     }
 
@@ -154,8 +154,10 @@ def net2net_disc(fixture: Fixture) -> Answers:
 def net2net_ae_loss(fixture: Fixture) -> Answers:
     """All terms and gradients, before and after the discriminator starts, in both modes."""
     given, x = fixture.config["params"], fixture["in/x"]
-    judge = discriminator.discriminator(x.shape[1], x.shape[-1], layers=given.get("disc_num_layers", 3))
-    net = generated(judge, discriminator.discriminator_rules(theirs="discriminator.main."), fixture)
+    layers = given.get("disc_num_layers", 3)
+    norm: discriminator.Norm = "actnorm" if given.get("use_actnorm") else "batch"
+    judge = discriminator.discriminator(x.shape[1], x.shape[-1], layers=layers, norm=norm)
+    net = generated(judge, discriminator.discriminator_rules(layers, norm, theirs="discriminator.main."), fixture)
     distance = lpips.LPIPS()
     layout = Layout(distance, lpips.rules("perceptual_loss."))
     state = recipes.net2net({key: v.shape for key, v in layout.entries.items()}, fixture.config["seed"])
@@ -378,7 +380,7 @@ def invariances_flatvae(fixture: Fixture) -> Answers:
     noise = (
         fixture["in/noise"].flatten(1) if "in/noise" in fixture else torch.zeros(len(fixture["in/x"]), given["z_dim"])
     )
-    _, moments, z, restored = net(fixture["in/x"], noise)
+    _, moments, z, restored = net(fixture["in/x"].flatten(1), noise)
     posterior = DiagonalGaussian.of(moments)
     decoded = parts.decoder(posterior.mean) if given.get("be_deterministic") else restored
     return {"out/mean": posterior.mean, "out/logvar": posterior.logvar, "out/sample": z, "out/decoded": decoded}

@@ -78,7 +78,7 @@ def classup(fixture: Fixture) -> Answers:
 def decoder_small(fixture: Fixture) -> Answers:
     """A whole decoder of few channels, and the class probabilities that it reads."""
     given = fixture.config
-    norm: biggan.Norm = "actnorm" if given["use_actnorm"] else "batch"
+    norm: biggan.Norm = "actnorm" if given.get("use_actnorm") else "batch"
     graph = biggan.decoder(
         given["size"], given["z_dim"], given["chn"], given["n_class"], given.get("classup_hidden", 2000), norm
     )
@@ -90,7 +90,12 @@ def decoder_small(fixture: Fixture) -> Answers:
 def generator_small(fixture: Fixture) -> Answers:
     """A whole generator of few channels, from a class embedding and from a class."""
     given, z = fixture.config, fixture["in/z"].flatten(1)
-    graph = biggan.generator(given.get("size", 256), given["code_dim"], given["chn"], given["n_class"])
+    graph = biggan.generator(
+        given.get("size", 128 if "Generator128" in given.get("class", "") else 256),
+        given["code_dim"],
+        given["chn"],
+        given["n_class"],
+    )
     net, _ = generated(graph, biggan.generator_rules(), given["recipe"])
     chosen = torch.eye(given["n_class"])[[ONE_HOT]].expand(len(z), -1)
     painter = net.get_submodule("painter")
@@ -104,8 +109,8 @@ ONE_HOT = 3
 
 def bigae(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> BuiltGraph:
     """The authors' ``BigAE`` of a configuration, ``Model``, with generated weights."""
-    norm: biggan.Norm = "actnorm" if given["norm"] == "an" else "batch"
-    last: biggan.Norm = "actnorm" if given["use_actnorm_in_dec"] else "batch"
+    norm: biggan.Norm = "actnorm" if given.get("norm", "an") == "an" else "batch"
+    last: biggan.Norm = "actnorm" if given.get("use_actnorm_in_dec") else "batch"
     graph = biggan.autoencoder(given["in_size"], given["z_dim"], norm=norm, last_norm=last, normalised=2)
     return generated(graph, biggan.autoencoder_rules(), recipe)[0]
 

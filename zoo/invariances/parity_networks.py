@@ -71,14 +71,16 @@ def input_images(fixture: Fixture) -> Tensor:
 
 def encoder(fixture: Fixture) -> Answers:
     """Moments of images normalised twice, as the authors do, with the weights that the file's recipe generates."""
-    given, config = fixture.config["Model"], fixture.config
+    given, config, recipe = fixture.config["Model"], fixture.config, fixture.config["recipe"]
     x = input_images(fixture)
     if "crop" in config:
         x = cropped(x, config["crop"])
     layers = int(given["type"].removeprefix("resnet"))
-    norm: resnet.Norm = "actnorm" if given["norm"] == "an" else "batch"
+    norm: resnet.Norm = "actnorm" if given.get("norm", "an") == "an" else "batch"
     graph = resnet.encoder(x.shape[-1], x.shape[1], 2 * given["z_dim"], layers, norm, normalised=2)
-    net, _ = loaded(graph, resnet.encoder_rules(), recipes.invariances(config["shapes"], **config["recipe"]))
+    net, _ = loaded(
+        graph, resnet.encoder_rules(), recipes.invariances(config["shapes"], recipe["salt"], recipe["gain"])
+    )
     return {"out/params": net(x)[0]}
 
 
