@@ -14,7 +14,6 @@ from flowkit.graph import BuiltGraph
 from zoo.net2net import losses
 
 BASE_RATE = 4.5e-6
-SEED = 23
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ TRANSFER: Options = {"embedding": 10, "embedder_norm": "batch"}
 SBERT: Options = {"depth": 24, "embedder_norm": "batch"}
 ATTRIBUTES = 40
 """Of CelebA."""
-COMPARED = {"hair": "Black_Hair", "glasses": "Eyeglasses", "gender": "Male", "beard": "No_Beard", "age": "Young",
-            "smiling": "Smiling"}  # fmt: skip
-"""The attributes of the comparison with StarGAN (figure 6), by CelebA's names; which hair colour is our choice."""
 STUFF = 182
 """Classes of COCO-Stuff, the segmentation network's."""
 RELEASED: dict[str, Options] = {

@@ -88,6 +88,14 @@ def sample_all_labels(context: Context, *, count: int = 6) -> None:
 
 
 @verb
+def diagnose(context: Context, *, data: str = "", samples: int = 6) -> None:
+    """Samples for conditions that say less and less of a held-out picture: what the flow has to fill in."""
+    from zoo.net2net import opening, views
+
+    views.diagnosis(opening.opened(context, data, 1), samples)
+
+
+@verb
 def interpolate(context: Context, *, data: str = "", count: int = 6, steps: int = 8) -> None:
     """From one condition to the next with the same v."""
     from zoo.net2net import opening, views

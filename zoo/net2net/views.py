@@ -77,5 +77,28 @@ def prompts(opened: Opened, texts: list[str], count: int) -> None:
     pictures.grid(torch.stack(drawn, 1), opened.path("prompts"), rows=texts, title=_title("Prompts", opened))
 
 
+@torch.no_grad()
+def diagnosis(opened: Opened, count: int) -> None:
+    """diagnose.png: conditions that say less and less of the first picture, and what v then has to fill in.
+
+    Texts lose words from the end, small pictures detail.
+    """
+    image, known = opened.images[:1], opened.known[:1]
+    if opened.labels:
+        words = opened.labels[0].split()
+        rows = list(dict.fromkeys(" ".join(words[:kept]) for kept in (len(words), -(-len(words) // 2), 1)))
+        conditions = opened.task.represent(image.expand(len(rows), -1, -1, -1), rows)
+    else:
+        low = known.unflatten(1, (3, small.LOW, small.LOW))
+        sides = [small.LOW >> step for step in range(4)]
+        coarse = [torch.nn.functional.adaptive_avg_pool2d(low, side) for side in sides]
+        conditions = torch.cat([torch.nn.functional.interpolate(c, low.shape[2:]) for c in coarse]).flatten(1)
+        rows = [f"{side} pixels" for side in sides]
+    drawn = [opened.system.picture(v.expand(len(rows), -1), conditions) for v in opened.noise(count)]
+    columns = ["real (held out)", *(f"v {k}" for k in range(1, count + 1))]
+    pictures.grid(torch.stack([image.expand(len(rows), -1, -1, -1), *drawn], 1), opened.path("diagnose"), rows=rows,
+                  columns=columns, title=_title("Conditions that say less", opened))  # fmt: skip
+
+
 def _title(what: str, opened: Opened) -> str:
     return f"{what}. {opened.note}" if opened.note else what

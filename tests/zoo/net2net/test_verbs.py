@@ -86,6 +86,11 @@ def test_verbs_draw_with_random_weights(verb: str, picture: str, tmp_path: Path)
     assert (tmp_path / f"{picture}.png").stat().st_size > 1000
 
 
+def test_diagnosis_draws_with_random_weights(tmp_path: Path) -> None:
+    assert cli.main(["diagnose", NAME, "samples=2", "--random", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "diagnose.png").stat().st_size > 1000
+
+
 def test_evaluate_repeats_the_demos_figures(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate", NAME, "--out", str(trained)]) == 0
     found, told = (json.loads((trained / f"{name}.json").read_text()) for name in ("evaluate", "metrics"))
@@ -133,6 +138,8 @@ def test_texts_to_pictures_in_miniature(tmp_path: Path, monkeypatch: pytest.Monk
     figures = demo.run(context, task)
     assert figures["nll_bits_per_dim"] < figures["nll_bits_per_dim_untrained"]
     assert (tmp_path / "prompts.png").is_file()
+    views.diagnosis(opening.of(context, task, opening.system(context), 1), 2)
+    assert (tmp_path / "diagnose.png").stat().st_size > 1000
     opened = opening.of(context, task, opening.system(context), 4)
     with pytest.raises(ValueError, match="at least one text"):
         views.prompts(opened, [], 2)
