@@ -6,21 +6,18 @@ and batch statistics for each of 51 truncations of the latent.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from flowkit import graph as g
 from zoo.blocks import kinds as _kinds  # noqa: F401  registers the zoo's own kinds
-from zoo.blocks.biggan_kinds import SelfAttention
-from zoo.blocks.image_kinds import SpectralConv2d
+from zoo.blocks.biggan_deep_kinds import STATISTICS
 from zoo.layouts import SAME, Form, Rule
 
-STATISTICS, EPS = 51, 1e-4
+CHANNELS = {128: (16, 16, 8, 4, 2, 1), 256: (16, 16, 8, 8, 4, 2, 1), 512: (16, 16, 8, 8, 4, 2, 1, 1)}
+"""Of the published generators by their size, at 4x4 pixels and after each doubling, in units of the width (table 7)."""
+ATTENTION = 8
+"""The block that the attention of each of them stands before, at 64x64 pixels."""
 Layer = tuple[bool, int, int]
 """Whether a block doubles the image, and its channels before and after in units of the width."""
 Options = dict[str, Any]
@@ -28,82 +25,12 @@ _VECTOR = Form(lambda t: t.flatten(1), lambda t: t[..., None, None])
 """The weight of a 1x1 convolution (O, I, 1, 1), theirs (O, I)."""
 
 
-@g.register("truncated_norm")
-class TruncatedNorm(nn.Module):
-    """(x - mean) / sqrt(variance + 1e-4), by stored statistics of images of latents truncated at a threshold.
-
-    Arguments:
-        truncation: 0 to 1; between two thresholds with statistics, theirs are interpolated.
-        statistics: how many thresholds there are, in equal steps from 0 to 1.
-        exchanged: the weights of the interpolation the wrong way round, as in the port to torch.
-        affine: whether a learned scale and shift for each channel follow.
-    """
-
-    means: Tensor
-    variances: Tensor
-
-    def __init__(
-        self,
-        channels: int,
-        truncation: float = 1.0,
-        statistics: int = STATISTICS,
-        exchanged: bool = False,
-        affine: bool = False,
-    ) -> None:
-        super().__init__()
-        if not 0 <= truncation <= 1 or statistics < 2:
-            raise ValueError(f"truncation: expected 0 to 1 and 2 statistics or more, got {truncation}, {statistics}.")
-        self.register_buffer("means", torch.zeros(statistics, channels))
-        self.register_buffer("variances", torch.ones(statistics, channels))
-        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
-        part, whole = math.modf(truncation / (1 / (statistics - 1)))
-        self.index, self.part = int(whole), 1 - part if exchanged and part else part
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        mean, variance = self._between(self.means), self._between(self.variances)
-        return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=EPS)
-
-    def _between(self, table: Tensor) -> Tensor:
-        return table[self.index] if self.part == 0 else torch.lerp(table[self.index], table[self.index + 1], self.part)
-
-    def output_shape(self, shape: g.Shape) -> g.Shape:
-        return shape
-
-
-@g.register("deep_attention")
-class DeepAttention(SelfAttention):
-    """The kind "biggan_attention" with spectral norms as in the kind "spectral_conv2d"."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-
-    def pixelwise(self, channels: int, out: int) -> nn.Module:
-        """A 1x1 convolution without bias."""
-        return SpectralConv2d(channels, out, 1, padding=0, bias=False)
-
-
-@g.register("first_channels")
-class FirstChannels(nn.Module):
-    """The first channels of a value (C, *spatial).
-
-    Arguments:
-        out: how many.
-    """
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        if not 1 <= out <= channels:
-            raise ValueError(f"out: expected 1 to {channels}, got {out}.")
-        self.out = out
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) to (B, out, *spatial)."""
-        return x[:, : self.out]
-
-    def output_shape(self, shape: g.Shape) -> g.Shape:
-        return (self.out, *shape[1:])
+def published_layers(size: int) -> list[Layer]:
+    """The blocks of a published generator, two at each resolution; ValueError for a size that there is none of."""
+    if size not in CHANNELS:
+        raise ValueError(f"size: expected one of {', '.join(map(str, CHANNELS))}, got {size}")
+    widths = CHANNELS[size]
+    return [layer for a, b in zip(widths, widths[1:], strict=False) for layer in ((False, a, a), (True, a, b))]
 
 
 def generator(

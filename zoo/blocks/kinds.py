@@ -8,6 +8,7 @@ from torch import Tensor
 from flowkit import graph as g
 from flowkit import ops
 from flowkit.bijections import LeakyReLU, Swap
+from zoo.blocks import biggan_deep_kinds as _biggan_deep_kinds  # noqa: F401  registers others
 from zoo.blocks import biggan_kinds as _biggan_kinds  # noqa: F401  registers others
 from zoo.blocks import image_kinds as _image_kinds  # noqa: F401  registers the others
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.blocks import autoencoder, biggan, biggan_layouts, embedders, flow
+from zoo.blocks import autoencoder, biggan, biggan_deep, biggan_layouts, embedders, flow
 from zoo.downloads import Source
 from zoo.layouts import Rule
 from zoo.net2net import cost
@@ -13,6 +13,8 @@ from zoo.net2net.graph import OURS, RELEASED, SPATIAL
 from zoo.published import Published
 
 HEIBOX, SHORT = "https://heibox.uni-heidelberg.de/{}/?dl=1", "https://k00.fr/{}"
+HUGGING_FACE = "https://s3.amazonaws.com/models.huggingface.co/biggan/{}-pytorch_model.bin"
+"""The port of BigGAN-deep to torch."""
 _LOGS = """
 ae-faces32 heibox f/b0b103af8406467abe48 2020-10-16T17-11-42_FacesFQ32x32 last.ckpt
 ae-faces256 short 94lw2vlg 2020-09-16T16-23-39_FacesXL256z128 last.ckpt
@@ -42,6 +44,9 @@ def _files() -> dict[str, Source]:
     for key, place, md5, name in map(str.split, _PARTS.strip().split("\n")):
         files[key] = Source(HEIBOX.format(f"f/{place}"), f"net2net/{name}", md5)
     files["captioner-words"] = Source(HEIBOX.format("f/1518aa8461d94e0cb3eb"), "net2net/captioner-words.json")
+    for size in biggan_deep.CHANNELS:
+        name = f"biggan-deep-{size}"
+        files[name] = Source(HUGGING_FACE.format(name), f"net2net/{name}-pytorch_model.bin")
     return files
 
 
@@ -97,6 +102,10 @@ PUBLISHED |= {
     )
     for name in ("ae-faces256", "ae-anime256", "ae-portraits256", "ae-coco256")
 }
+PUBLISHED |= {
+    f"net2net/{name}": Published(name if name in FILES else None, options={"exchanged": True})
+    for name in ("tiny-biggan-deep", *(f"biggan-deep-{size}" for size in biggan_deep.CHANNELS))
+}
 PUBLISHED["net2net/ae-faces32"] = Published("ae-faces32", prefix="autoencoder.", beside=("loss.",))
 PUBLISHED["net2net/dequantiser"] = Published("dequant-vae", beside=("loss.",))
 PUBLISHED["net2net/dequantiser-tiny"] = Published(beside=("loss.",))
@@ -104,6 +113,9 @@ PUBLISHED["net2net/dequantiser-tiny"] = Published(beside=("loss.",))
 
 def rules(name: str, options: Mapping[str, Any]) -> list[Rule]:
     """The authors' key names for a network of this paper with these options."""
+    if "exchanged" in options:
+        blocks = len(biggan_deep.published_layers(options["size"]))
+        return biggan_deep.generator_rules(blocks, biggan_deep.ATTENTION)
     if "unit" in options:
         torch = options["unit"] == "clamp"
         return biggan_layouts.torch_rules(options["size"]) if torch else biggan.generator_rules()

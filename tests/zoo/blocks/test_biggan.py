@@ -9,8 +9,8 @@ from torch import nn
 import zoo
 from flowkit import graph as g
 from flowkit.graph import BuiltGraph
-from zoo import downloads, published, registry
-from zoo.blocks import biggan, biggan_deep
+from zoo import downloads, published, registry, weights
+from zoo.blocks import biggan, biggan_deep, biggan_deep_kinds
 from zoo.experts import biggan as expert
 from zoo.experts.biggan import BigGAN
 from zoo.net2net.published import FILES
@@ -155,13 +155,37 @@ def test_deep_statistics_are_interpolated_between_truncations() -> None:
     x = torch.randn(2, 1, 3, 3)
     images = {}
     for truncation, exchanged in ((0.5, False), (0.5, True), (0.625, False), (0.625, True), (1.0, True)):
-        norm = biggan_deep.TruncatedNorm(1, truncation, statistics=5, exchanged=exchanged)
+        norm = biggan_deep_kinds.TruncatedNorm(1, truncation, statistics=5, exchanged=exchanged)
         norm.means.copy_(torch.arange(5.0)[:, None])
         images[truncation, exchanged] = ((x - norm(x) * (1 + 1e-4) ** 0.5).mean()).item()
     assert images == pytest.approx(
         {(0.5, False): 2, (0.5, True): 2, (0.625, False): 2.5, (0.625, True): 2.5, (1.0, True): 4}, abs=1e-5
     )
-    assert biggan_deep.TruncatedNorm(1, 0.55, 5).part == pytest.approx(0.2)
-    assert biggan_deep.TruncatedNorm(1, 0.55, 5, exchanged=True).part == pytest.approx(0.8)
+    assert biggan_deep_kinds.TruncatedNorm(1, 0.55, 5).part == pytest.approx(0.2)
+    assert biggan_deep_kinds.TruncatedNorm(1, 0.55, 5, exchanged=True).part == pytest.approx(0.8)
     with pytest.raises(ValueError, match="expected 0 to 1"):
-        biggan_deep.TruncatedNorm(1, 1.5)
+        biggan_deep_kinds.TruncatedNorm(1, 1.5)
+
+
+def test_the_published_layers_of_deep_generators() -> None:
+    assert biggan_deep.published_layers(128)[2:6] == [(False, 16, 16), (True, 16, 8), (False, 8, 8), (True, 8, 4)]
+    for size in biggan_deep.CHANNELS:
+        layers = biggan_deep.published_layers(size)
+        assert 4 * 2 ** sum(up for up, _, _ in layers) == size
+        assert 4 * 2 ** sum(up for up, _, _ in layers[: biggan_deep.ATTENTION]) == 64
+    with pytest.raises(ValueError, match="size: expected one of 128, 256, 512, got 64"):
+        biggan_deep.published_layers(64)
+
+
+def test_a_deep_generator_goes_to_the_published_keys_and_back(tmp_path: Path) -> None:
+    name = "net2net/tiny-biggan-deep"
+    options = {**registry.entry(name).defaults, "exchanged": True}
+    model = registry.entry(name).graph(exchanged=True).build().eval()
+    theirs = published.export(name, model, options)
+    assert theirs["embeddings.weight"].shape == (6, 5) and "generator.layers.8.snconv1x1_theta.weight_orig" in theirs
+    torch.save(theirs, tmp_path / "pytorch_model.bin")
+    weights.save(published.load(name, tmp_path / "pytorch_model.bin", {}), tmp_path / "ours.safetensors")
+    again = weights.load(tmp_path / "ours.safetensors")
+    wanted, found = model.state_dict(), again.state_dict()
+    assert wanted.keys() == found.keys() and all(torch.equal(wanted[key], found[key]) for key in wanted)
+    assert again.graph == model.graph and again.graph.output_shapes == {"image": (3, 128, 128)}
