@@ -160,9 +160,6 @@ class Interpretation(Training):
         super().__init__(network, rate, decay_start, steps)
         self.first = (first,)  # a tuple, so that it is no part of this module's state
 
-    def setup(self, stage: str) -> None:
-        self.first[0].to(self.device)
-
     def on_fit_start(self) -> None:
         self.first[0].to(self.device)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import gcd
 from typing import Literal
 
 import torch
@@ -14,7 +13,7 @@ from zoo.iin.experiment import experiment
 from zoo.iin.first_stages import FirstStage
 from zoo.iin.stylize import StoredPairs
 from zoo.iin.systems import System, dataset, system
-from zoo.training.fit import Data, Fit, Fitted, fit
+from zoo.training.fit import Data, Fit, Fitted, fingerprint, fit
 from zoo.verbs import Context
 
 
@@ -74,9 +73,17 @@ def train(context: Context, plan: Plan, name: str | None = None, options: dict[s
         plan.devices,
         seed=context.seed,
         workers=plan.workers,
+        keep_best=known.adversary is None or known.kind != "autoencoder",  # no adversarial loss in validation
     )
-    done = fit(module, _data(known, plan), context.out / "training" / name, settings, context.console,
-               restart=context.fresh)  # fmt: skip
+    done = fit(
+        module,
+        _data(known, plan),
+        context.out / "training" / name,
+        settings,
+        context.console,
+        identity={} if first is None else {"first stage": fingerprint(first.network)},
+        restart=context.fresh,
+    )
     _save(context, name, network, done)
     return done
 
@@ -90,7 +97,9 @@ def _data(known: System, plan: Plan) -> Data:
 
 def _save(context: Context, name: str, network: BuiltGraph, done: Fitted) -> None:
     weights.save(network.eval(), context.file(name), {"seconds": str(done.history[-1]["seconds"])})
-    last = done.history[-1]
+    seen = [mark for mark in done.history if mark["validation"] is not None]
+    best = done.checkpoint.stem == "best"
+    last = min(seen, key=lambda mark: mark["validation"] or 0.0) if best else done.history[-1]
     validation = "" if last["validation"] is None else f", validation {last['validation']:.3f}"
     context.console.print(
         f"  {context.file(name)}: after {last['step']} steps and {last['seconds']:.0f} s, "
@@ -101,5 +110,6 @@ def _save(context: Context, name: str, network: BuiltGraph, done: Fitted) -> Non
 
 
 def _every(steps: int, known: System) -> int:
-    """The table's steps between validations where they divide the run, else what comes near."""
-    return known.every if steps % known.every == 0 else gcd(steps, known.every) if steps > known.every else steps
+    """Of the divisors of a run's steps the one whose ratio to the table's steps between validations is nearest to 1."""
+    divisors = [count for count in range(1, steps + 1) if steps % count == 0]
+    return min(divisors, key=lambda count: max(count / known.every, known.every / count))

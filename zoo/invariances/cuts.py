@@ -15,7 +15,7 @@ from zoo.data import folders
 from zoo.experts.classifiers import Greybox, greybox
 from zoo.invariances.experiment import InvarianceExperiment
 from zoo.invariances.system import Layer, SmallAutoencoder, System
-from zoo.training.fit import Data, Fit, fit, save_weights
+from zoo.training.fit import Data, Fit, fingerprint, fit, save_weights
 from zoo.verbs import Context
 
 SIDE = 128  # pixels of the published systems' images
@@ -99,8 +99,15 @@ def train(context: Context, data: str, experts: Experts, settings: Fit) -> None:
     experiment = InvarianceExperiment(network, _Encoder(described), _Encode(grey), batch)
     context.out.mkdir(parents=True, exist_ok=True)
     (context.out / FILE).write_text(json.dumps(asdict(experts), indent=2) + "\n", encoding="utf-8")
+    folder = context.out / "training" / context.name
     found = fit(
-        experiment, Data(parts["train"], parts["test"]), context.out, settings, context.console, restart=context.fresh
+        experiment,
+        Data(parts["train"], parts["test"]),
+        folder,
+        settings,
+        context.console,
+        identity={"autoencoder": fingerprint(described), "classifier": fingerprint(grey)},
+        restart=context.fresh,
     )
     file = save_weights(context.out, context.file(context.name).stem, network, {"history": found.history})
     context.console.print(f"weights: {file}", highlight=False)

@@ -15,7 +15,7 @@ import torch
 from rich.table import Table
 
 from zoo.invariances import evaluation, opening, runs, tasks, views
-from zoo.invariances.small import CUTS
+from zoo.invariances.small import CONCEPTS, CUTS
 from zoo.invariances.system import System
 from zoo.training.batches import seeded
 from zoo.training.stage import Trained
@@ -24,6 +24,9 @@ from zoo.verbs import Context
 EPSILON = {"digits": 0.15, "animalfaces": 0.02}
 """Of the attack. Digits have few pixels, each of which has to move further."""
 SHOWN = 8  # images in a picture
+PICTURES = ("layers", "reconstruct", "mix", "interpolate", "attack", "video", "texture", "explained_latent",
+            "explained_concepts")  # fmt: skip
+"""Those of every demo; there are more for each cut and concept."""
 
 
 def run(context: Context, data: str, draws: int, epsilon: float) -> None:
@@ -33,7 +36,7 @@ def run(context: Context, data: str, draws: int, epsilon: float) -> None:
         ValueError: for the name of a published network.
     """
     if context.fresh:
-        _forget(context.out)
+        _forget(context.out, opening.small(context.name) or "")
     context.out.mkdir(parents=True, exist_ok=True)
     with _one_thread():
         task = opening.task(context, data)
@@ -125,9 +128,13 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _forget(folder: Path) -> None:
-    """Removes the demo's own files, and nothing else that may lie there."""
-    for file in [*folder.glob("invariances-*.safetensors"), *folder.glob("*.png"), folder / "metrics.json"]:
-        file.unlink(missing_ok=True)
-    for checkpoints in folder.glob("invariances-*.checkpoints"):
+def _forget(folder: Path, run: str) -> None:
+    """Removes the files of the demo of a run, such as "digits", and nothing else that may lie there."""
+    views_of = [*PICTURES, *(f"{view}_{cut}" for view in ("sample", "swap") for cut in CUTS)]
+    pictures = [f"{name}.png" for name in [*views_of, *(f"edit_{concept}" for concept in CONCEPTS)]]
+    for name in [*pictures, "video.gif", "metrics.json"]:
+        (folder / name).unlink(missing_ok=True)
+    for file in folder.glob(f"invariances-{run}-*.safetensors"):
+        file.unlink()
+    for checkpoints in folder.glob(f"invariances-{run}-*.checkpoints"):
         shutil.rmtree(checkpoints)

@@ -33,7 +33,7 @@ class _LatentExperiment(lightning.LightningModule):
         self._experts = (encode, *experts)  # a tuple: they are no part of this module's state
         self.save_hyperparameters({"learning_rate": self.learning_rate})
 
-    def setup(self, stage: str) -> None:
+    def on_fit_start(self) -> None:
         for expert in self._experts:
             expert.to(self.device).eval().requires_grad_(False)
 

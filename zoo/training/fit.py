@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
+from torch import nn
 
 from flowkit.graph import BuiltGraph
 from zoo import weights
@@ -26,7 +27,7 @@ from zoo.training.draws import Data, Loaders
 from zoo.training.record import Mark, Record
 from zoo.training.trainer import keyboard_interrupt, quiet
 
-__all__ = ["Data", "Fit", "Fitted", "Mark", "fit", "load_weights", "save_weights"]
+__all__ = ["Data", "Fit", "Fitted", "Mark", "fingerprint", "fit", "load_weights", "save_weights"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def fit(
     settings: Fit,
     console: Console,
     *,
+    identity: Mapping[str, str] | None = None,
     restart: bool = False,
 ) -> Fitted:
     """Trains ``experiment``, or goes on where an interrupted run in ``out`` stopped, and loads its weights.
@@ -102,7 +104,8 @@ def fit(
     Several devices are several processes, so the module and the data have to be picklable.
 
     Arguments:
-        experiment: its ``hparams`` are settings as well, if it saved any.
+        experiment: its ``hparams`` are settings as well, if it saved any, and so is the graph of its ``network``.
+        identity: further facts of the run, by name, such as a :func:`fingerprint` of a fixed network that it relies on.
         restart: removes the checkpoints and logs of an earlier run in ``out`` first.
 
     Raises:
@@ -116,7 +119,7 @@ def fit(
         for folder in (checkpoints, out / "logs"):
             shutil.rmtree(folder, ignore_errors=True)
         (out / "fit.json").unlink(missing_ok=True)
-    _claim(out, _facts(experiment, data, settings))
+    _claim(out, _facts(experiment, data, settings) | {**(identity or {})})
     done = _steps_done(last, settings)
     if done:
         console.print(f"  going on after step {done} of {settings.steps}", highlight=False)
@@ -131,6 +134,15 @@ def fit(
         state = _read(kept)
     experiment.load_state_dict(state["state_dict"])
     return Fitted(record["history"], kept)
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A hash of a network's weights, names and shapes included."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def save_weights(out: Path, name: str, network: BuiltGraph, notes: Mapping[str, Any]) -> Path:
@@ -212,6 +224,9 @@ def _facts(experiment: lightning.LightningModule, data: Data, settings: Fit) -> 
     shapes = {key: list(value.shape) for key, value in experiment.state_dict().items()}
     facts = {key: value for key, value in asdict(settings).items() if key != "workers"}
     facts |= {f"hparams.{key}": value for key, value in experiment.hparams.items()}
+    network = getattr(experiment, "network", None)
+    if isinstance(network, BuiltGraph):
+        facts["graph"] = hashlib.sha256(network.graph.to_yaml().encode()).hexdigest()[:16]
     facts["experiment"] = type(experiment).__qualname__
     facts["tensors"] = hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:16]
     facts["training samples"] = len(data.train)

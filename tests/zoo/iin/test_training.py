@@ -10,11 +10,14 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import zoo
+from zoo import weights
 from zoo.blocks.discriminator import discriminator
 from zoo.iin import losses
 from zoo.iin.experiment import AdversarialAutoencoding
 from zoo.iin.optimisation import adam, decay, schedule
+from zoo.iin.training import Plan, train
 from zoo.training.fit import Data, Fit, fit
+from zoo.verbs import Context
 
 SIZES = [3, 3, 2]
 
@@ -135,3 +138,13 @@ def test_discriminator_joins_late_and_rests_in_evaluation(tmp_path: Path, spectr
     assert {"conv_0.weight", "conv_4.weight", "norm_1.running_mean"} <= moved
     batches = {"norm_1.num_batches_tracked": 6}  # three passes of each of two steps, none in validation
     assert {key: int(judge.state_dict()[key]) for key in batches} == batches
+
+
+def test_another_network_or_first_stage_is_another_run(tmp_path: Path) -> None:
+    context, plan = Context("iin/tiny-factors", tmp_path, Console(quiet=True)), Plan(steps=2, batch=4)
+    train(context, plan, options={"sizes": "3,3,2"})
+    with pytest.raises(ValueError, match="other settings(.|\n)*graph"):
+        train(context, plan, options={"sizes": "2,3,3"})
+    weights.save(zoo.build("iin/tiny-ae"), context.file("iin/tiny-ae"))
+    with pytest.raises(ValueError, match="other settings(.|\n)*first stage"):
+        train(context, plan, options={"sizes": "3,3,2"})
