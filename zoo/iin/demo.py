@@ -29,7 +29,8 @@ def run(context: Context) -> dict[str, Any]:
     regression on pixels.
 
     Raises:
-        ValueError: for another network than one in factors of the digits' autoencoder.
+        ValueError: for another network than one in factors of the digits' autoencoder, or a factor that is estimated to
+            need no dimension.
     """
     known = system(context.name)
     if known.data != "digits" or known.kind != "factors" or known.first is None or known.first == JUDGE:
@@ -38,6 +39,12 @@ def run(context: Context) -> dict[str, Any]:
     train(context, plan, known.first, {})
     train(context, plan, JUDGE, {})
     found, names = estimate(context, drawn_pairs(context, "", PAIRS, "train"), "")
+    for name, size in zip(names, found.sizes, strict=True):
+        if size == 0 and "sizes" not in context.options:
+            raise ValueError(
+                f"demo: factor {name} got 0 of the latent's {sum(found.sizes)} dimensions; state sizes=..., "
+                "at least 1 for each factor"
+            )
     sizes = ",".join(map(str, found.sizes))
     context.console.print(f"estimated dimensions: {dict(zip(names, found.sizes, strict=True))}", highlight=False)
     train(context, plan, options={"sizes": sizes, **context.options})
@@ -52,7 +59,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def measure(context: Context, parts: Interpreter) -> dict[str, Any]:
     """Figures of the test part."""
-    test = test_images(context, "", 10_000)
+    test = test_images(context, "", 0)
     images, labels, colours = test["image"], test["class"], test["colour"]
     judge, read_colour = judge_of(context), colour_reader()
     z = parts.first.mode(images)

@@ -140,6 +140,8 @@ def respond(
     """Response analysis: how a classifier's answer varies while one factor of an image walks at random."""
     from zoo.iin.work import responses, test_images
 
+    if image < 0:
+        raise ValueError(f"image: expected 0 or more, got {image}")
     chosen = test_images(context, data, image + 1)
     found = responses(context, chosen["image"][image], steps, rho, first)
     context.console.print(f"class {int(chosen['class'][image])}, {steps} steps a factor", highlight=False)
@@ -149,20 +151,18 @@ def respond(
 
 
 @verb
-def evaluate(
-    context: Context, *, data: str = "", first: str = "", features: Features = "auto", count: int = 10_000
-) -> None:
-    """Loss, and the four Fréchet distances of the published protocol; or the accuracy of a classifier."""
+def evaluate(context: Context, *, data: str = "", first: str = "", features: Features = "auto", count: int = 0) -> None:
+    """Loss, and the published protocol's four Fréchet distances, or a classifier's accuracy; count=0: as published."""
     from zoo.iin.work import figures
 
-    _write(context, figures(context, data, first, features, count))
+    _write(context, "evaluate", figures(context, data, first, features, count))
 
 
 @verb
 def pairs(
     context: Context, *, example1: str = "", example2: str = "", factor: str = "colour", data: str = "", count: int = 8
 ) -> None:
-    """Pairs that share a sketched concept: images in the style of one of two example files, or of two test images."""
+    """Pairs that share a sketched concept: images in the style of one of two examples: files, or training images."""
     from zoo.iin.work import sketch
 
     sketch(context, example1, example2, factor, data, count, _file(context, f"pairs_{factor}"))
@@ -173,7 +173,7 @@ def demo(context: Context) -> None:
     """Trains on coloured digits, estimates dimensions, swaps factors, measures all of it, draws every picture."""
     from zoo.iin.demo import run
 
-    _write(context, run(context))
+    _write(context, "metrics", run(context))
 
 
 def _file(context: Context, name: str) -> Any:
@@ -182,10 +182,10 @@ def _file(context: Context, name: str) -> Any:
     return path
 
 
-def _write(context: Context, figures: dict[str, Any]) -> None:
-    """Prints figures and writes them to ``metrics.json``."""
-    for name, value in figures.items():
+def _write(context: Context, name: str, figures: dict[str, Any]) -> None:
+    """Prints figures and writes them to ``<name>.json``."""
+    for key, value in figures.items():
         shown = f"{value:.4g}" if isinstance(value, float) else value
-        context.console.print(f"{name}: {shown}", highlight=False, soft_wrap=True)
+        context.console.print(f"{key}: {shown}", highlight=False, soft_wrap=True)
     context.out.mkdir(parents=True, exist_ok=True)
-    (context.out / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (context.out / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")

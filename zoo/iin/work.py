@@ -25,11 +25,21 @@ from zoo.verbs import Context
 
 Batch = dict[str, Any]
 JUDGE = "iin/digits-classifier"
+SHOWN = 8  # images in a picture of pairs
+PROTOCOL = 10_000  # images that the published figures are computed on
 
 
-def test_images(context: Context, data: str, count: int) -> Batch:
-    """A batch of up to ``count`` single images of the test part, at random but for the seed."""
-    return _batch(dataset(system(context.name).data, "test", data), context.seed, count)
+def test_images(context: Context, data: str, count: int, part: Part = "test") -> Batch:
+    """A batch of ``count`` single images of a part, at random but for the seed; 0 for the protocol's, or all if fewer.
+
+    Raises:
+        ValueError: for more than there are, or a negative number.
+    """
+    examples = dataset(system(context.name).data, part, data)
+    count = count or min(PROTOCOL, len(examples))
+    if not 1 <= count <= len(examples):
+        raise ValueError(f"images: expected 1 to {len(examples)}, all of the {part} part, got {count}")
+    return _batch(examples, context.seed, count)
 
 
 def drawn_pairs(context: Context, data: str, count: int, part: Part = "test") -> Batch:
@@ -75,10 +85,10 @@ def figures(context: Context, data: str, first: str, features: str, count: int) 
 
 
 def sketch(context: Context, example1: str, example2: str, factor: str, data: str, count: int, path: Path) -> None:
-    """Synthesised pairs as a picture and as ``pairs.safetensors`` beside it."""
+    """Synthesised pairs of the training part: the first as a picture, all in a safetensors file beside it."""
     from safetensors.torch import save_file
 
-    batch = test_images(context, data, count + 2)["image"]
+    batch = test_images(context, data, count + 2, "train")["image"]
     images, size = batch[2:], batch.shape[-1]
     one, two = (_read(file, size) if file else batch[k] for k, file in enumerate((example1, example2)))
     names = registered_factors(context)
@@ -86,7 +96,7 @@ def sketch(context: Context, example1: str, example2: str, factor: str, data: st
         raise ValueError(f"factor: expected one of {', '.join(names)}, got {factor!r}")
     made = synthesise(images, one, two, names.index(factor), seeded(context.seed, *b"pairs"))
     pictures.grid(
-        [[one, two], list(images), list(made.first), list(made.second)],
+        [[one, two], *(list(row[:SHOWN]) for row in (images, made.first, made.second))],
         path,
         rows=["the two examples", "images", "first of a pair", "second of a pair"],
         title=f"Pairs that share {factor}, as two examples sketch it",

@@ -22,6 +22,11 @@ def context(tmp_path: Path) -> Context:
     return Context("iin/tiny-factors", tmp_path, Console(quiet=True), random=True)
 
 
+def words(options: dict[str, object]) -> dict[str, str]:
+    """Options as the command line gives them."""
+    return {key: str(value) for key, value in options.items()}
+
+
 @pytest.mark.parametrize(
     ("verb", "options", "files"),
     [
@@ -34,25 +39,25 @@ def context(tmp_path: Path) -> Context:
         ("walk", {"factor": "colour", "count": 2, "steps": 3}, ["walk_colour.png"]),
         ("pairs", {"count": 3}, ["pairs_colour.png", "pairs_colour.safetensors"]),
         ("dims", {}, []),
-        ("evaluate", {"count": 60}, ["metrics.json"]),
+        ("evaluate", {"count": 60}, ["evaluate.json"]),
         ("respond", {"steps": 20}, []),
     ],
 )
 def test_runs(context: Context, verb: str, options: dict[str, object], files: list[str]) -> None:
-    verbs.run(verb, context, options)
+    verbs.run(verb, context, words(options))
     for file in files:
         assert (context.out / file).stat().st_size > 100
 
 
 def test_sample_writes_a_grid_of_the_size_asked_for(context: Context) -> None:
-    verbs.run("sample", context, {"rows": 2, "columns": 5})
+    verbs.run("sample", context, words({"rows": 2, "columns": 5}))
     height, width = imread(context.out / "samples.png").shape[:2]
     assert width == 2 * 12 + 5 * (64 + 4) and height > 2 * (64 + 4)
 
 
 def test_evaluate_reports_four_distances(context: Context) -> None:
-    verbs.run("evaluate", context, {"count": 60})
-    figures = json.loads((context.out / "metrics.json").read_text())
+    verbs.run("evaluate", context, words({"count": 60}))
+    figures = json.loads((context.out / "evaluate.json").read_text())
     assert sum(key.startswith("Fréchet distance") for key in figures) == 4
 
 
@@ -94,19 +99,19 @@ def test_a_classifier_answers_as_before_without_an_edit() -> None:
 def test_refusals(context: Context, name: str, verb: str, options: dict[str, object], message: str) -> None:
     named = Context(**{**vars(context), "name": name})
     with pytest.raises(ValueError, match=message):
-        verbs.run(verb, named, options)
+        verbs.run(verb, named, words(options))
 
 
 def test_trains_and_goes_on(tmp_path: Path) -> None:
     context = Context("iin/tiny-factors", tmp_path, Console(quiet=True))
     with pytest.raises(FileNotFoundError, match="train it first"):
-        verbs.run("sample", context, {})
-    verbs.run("train", context, {"steps": 4, "batch": 8})
+        verbs.run("sample", context, words({}))
+    verbs.run("train", context, words({"steps": 4, "batch": 8}))
     before = context.network().state_dict()
     assert before["flow.0.norm.initialized"]
-    verbs.run("train", context, {"steps": 4, "batch": 8})  # finished: nothing moves
+    verbs.run("train", context, words({"steps": 4, "batch": 8}))  # finished: nothing moves
     assert all(torch.equal(value, before[key]) for key, value in context.network().state_dict().items())
-    verbs.run("sample", context, {"rows": 1, "columns": 2})
+    verbs.run("sample", context, words({"rows": 1, "columns": 2}))
 
 
 def test_stylizer_gives_contents_the_colours_of_the_style() -> None:
@@ -122,10 +127,18 @@ def test_stylizer_gives_contents_the_colours_of_the_style() -> None:
 
 def test_trains_on_sketched_pairs(tmp_path: Path) -> None:
     context = Context("iin/tiny-factors", tmp_path, Console(quiet=True))
-    verbs.run("train", Context(**{**vars(context), "name": "iin/tiny-ae"}), {"steps": 2, "batch": 4})
-    verbs.run("pairs", context, {"count": 12})
+    verbs.run("train", Context(**{**vars(context), "name": "iin/tiny-ae"}), words({"steps": 2, "batch": 4}))
+    verbs.run("pairs", context, words({"count": 12}))
     file = str(tmp_path / "pairs_colour.safetensors")
-    verbs.run("train", context, {"steps": 2, "batch": 4, "pairs": file})
+    verbs.run("train", context, words({"steps": 2, "batch": 4, "pairs": file}))
     assert context.network().state_dict()["flow.0.norm.initialized"]
     with pytest.raises(ValueError, match="expected a file with first, second, factor"):
         StoredPairs(context.file("iin/tiny-ae"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "options"), [("reconstruct", {"count": 360}), ("swap", {"count": 180}), ("respond", {"image": 359})]
+)
+def test_no_more_images_than_there_are(context: Context, verb: str, options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="expected 1 to 359"):
+        verbs.run(verb, context, words(options))
