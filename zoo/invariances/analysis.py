@@ -57,7 +57,13 @@ def variance_explained(samples: Tensor) -> Explained:
 
 
 def statistics(images: Tensor) -> Statistics:
-    """What M samples (M, N, C, H, W) of each of N images have in common, pixel by pixel (Fig. 3)."""
+    """What M samples (M, N, C, H, W) of each of N images have in common, pixel by pixel (Fig. 3).
+
+    Raises:
+        ValueError: for fewer than two samples.
+    """
+    if len(images) < 2:
+        raise ValueError(f"draws: expected 2 samples of an image or more, to compare them, got {len(images)}")
     variance = images.var(0)
     return Statistics(images.mean(0), variance, float(variance.mean()))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flowkit.graph import BuiltGraph
 from zoo import registry, weights
 from zoo.data import folders
-from zoo.experts.classifiers import Greybox, greybox
+from zoo.experts.classifiers import IMAGENET, Greybox, greybox
 from zoo.invariances.experiment import InvarianceExperiment
 from zoo.invariances.system import Layer, SmallAutoencoder, System
 from zoo.training.fit import Data, Fit, fingerprint, fit, save_weights
@@ -22,6 +22,8 @@ SIDE = 128  # pixels of the published systems' images
 CLASSES = {"resnet101": 10, "animals149": 149}
 SHARES = {"train": 0.9, "test": 0.1}
 FILE, RANDOM = "experts.json", "random"
+ORIGINS = {"resnet101": "the published file resnet101_animalfaces_10, or resnet101_animalfaces_shared for 149 classes"}
+NO_FILE = "which is none of the published files: train one, or take that of its authors"
 
 
 @dataclass(frozen=True)
@@ -31,28 +33,40 @@ class Experts:
     Arguments:
         autoencoder: a safetensors file with a graph that has "encoder" (image -> mean, deviation) and "decoder".
         classifier: "imagenet", a file with torchvision's keys, or "random" for an untrained network.
+        seed: of the untrained classifier.
     """
 
     autoencoder: str
     classifier: str
+    seed: int
 
 
-def classifier(context: Context, weights: str) -> Greybox:
+def classifier(name: str, weights: str, seed: int) -> Greybox:
     """The classifier of a published cut such as ``invariances/alexnet-fc7``, cut there.
 
+    Arguments:
+        weights, seed: as in :class:`Experts`.
+
     Raises:
-        ValueError: for a network that belongs to no classifier of torchvision.
+        ValueError: for a network that belongs to no classifier of torchvision, or ImageNet's weights where the
+            published classifier has others.
     """
-    *network, cut = context.name.rpartition("/")[2].split("-")
+    *network, cut = _name(name)
     known = [word for word in network if word.startswith(("alexnet", "resnet"))]
     if not known:
         raise ValueError(
-            f"{context.name}: expected a cut of a classifier, such as invariances/alexnet-fc7, or one of the small "
+            f"{name}: expected a cut of a classifier, such as invariances/alexnet-fc7, or one of the small "
             "systems, invariances/digits and invariances/animalfaces"
         )
+    classes = CLASSES.get(network[-1], 1000)
+    if weights == IMAGENET and (network not in (["alexnet"], ["resnet50"]) or classes != 1000):
+        raise ValueError(
+            f"classifier: {name} was not trained with ImageNet's classifier of torchvision; expected classifier=FILE, "
+            f"the weights of a {known[0]} of {classes} classes by torchvision's keys, {ORIGINS.get(known[0], NO_FILE)}"
+        )
     with torch.random.fork_rng():
-        torch.manual_seed(context.seed)
-        return greybox(known[0], cut, CLASSES.get(network[-1], 1000), None if weights == RANDOM else weights)
+        torch.manual_seed(seed)
+        return greybox(known[0], cut, classes, None if weights == RANDOM else weights)
 
 
 def system(context: Context, data: str) -> System:
@@ -63,15 +77,16 @@ def system(context: Context, data: str) -> System:
     """
     network = context.network()
     if context.random:
-        grey, dim = classifier(context, RANDOM), network.graph.input_shapes["x"][0] or 0
+        grey, dim = classifier(context.name, RANDOM, context.seed), network.graph.input_shapes["x"][0] or 0
         with torch.random.fork_rng():
             torch.manual_seed(context.seed)
             described = registry.build("invariances/animalfaces-autoencoder", size=SIDE, latent=dim).eval()
     else:
         experts = _read(context)
-        grey, described = classifier(context, experts.classifier), weights.load(experts.autoencoder)
+        grey = classifier(context.name, experts.classifier, experts.seed)
+        described = weights.load(experts.autoencoder)
     images, labels = _parts(data, described)["test"].tensors()
-    layers = {grey.cut: Layer(grey.encode, network)}
+    layers = {_name(context.name)[-1]: Layer(grey.encode, network)}
     features = _Features(grey)
     return System(layers, grey.logits, SmallAutoencoder(described), features, images, labels)
 
@@ -87,7 +102,8 @@ def train(context: Context, data: str, experts: Experts, settings: Fit) -> None:
             f"train {context.name}: expected autoencoder=FILE, a safetensors file such as the one that "
             "zoo train invariances/animalfaces leaves"
         )
-    grey, described = classifier(context, experts.classifier), weights.load(experts.autoencoder)
+    grey = classifier(context.name, experts.classifier, experts.seed)
+    described = weights.load(experts.autoencoder)
     parts = _parts(data, described)
     with torch.random.fork_rng():
         torch.manual_seed(context.seed)
@@ -145,6 +161,11 @@ class _Features:
     def __call__(self, images: Tensor) -> Tensor:
         z = self.grey.encode(images)
         return z if z.ndim == 2 else z.mean((2, 3))
+
+
+def _name(name: str) -> list[str]:
+    """The words of a cut's name: its classifier's, and the paper's name of the layer at the end."""
+    return name.rpartition("/")[2].split("-")
 
 
 def _read(context: Context) -> Experts:

@@ -39,7 +39,7 @@ def train(
         settings = Fit(
             steps, batch, every, accumulate, precision, devices, seed=context.seed, workers=workers, keep_best=False
         )
-        cuts.train(context, data, cuts.Experts(autoencoder, classifier), settings)
+        cuts.train(context, data, cuts.Experts(autoencoder, classifier, context.seed), settings)
     else:
         runs.train(opening.task(context, data), context, context.console)
 
@@ -138,6 +138,8 @@ def attack(
     """Attacks the classifier (FGSM) and shows what its layers see of the attacked images."""
     from zoo.invariances import views
 
+    if epsilon <= 0:
+        raise ValueError(f"epsilon: expected more than 0, got {epsilon}")
     system, noise = _open(context, data)
     chosen, examples = system.chosen(layer or _cut(context)), (system.images[:count], system.labels[:count])
     figures = views.attack(system, chosen, examples, context.out / "attack.png", epsilon, shown, noise)
@@ -204,6 +206,8 @@ def evaluate(
     from zoo.invariances import evaluation
     from zoo.metrics.frechet import inception
 
+    if sets < 2:
+        raise ValueError(f"sets: expected 2 or more, for a deviation, got {sets}")
     system, noise = _open(context, data)
     network = inception() if features == "inception" else system.features
     chosen = system.chosen(layer or _cut(context))

@@ -30,7 +30,7 @@ def test_a_cut_is_trained_and_shown(images: Path, tmp_path: Path) -> None:
     steps = ["steps=2", "batch=8", "every=1", "classifier=random", f"autoencoder={autoencoder}"]
     assert cli.main(["train", NAME, *SMALL, *steps, f"data={images}", "--out", str(out)]) == 0
     assert cli.main(["sample", NAME, f"data={images}", "count=2", "draws=2", "--out", str(out)]) == 0
-    assert set(json.loads((out / "sample.json").read_text())) == {"classifier.6_distance", "classifier.6_class_kept"}
+    assert set(json.loads((out / "sample.json").read_text())) == {"fc8_distance", "fc8_class_kept"}
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,8 @@ def test_a_cut_is_trained_and_shown(images: Path, tmp_path: Path) -> None:
         (["sample", NAME, *SMALL, "--random"], "data=FOLDER"),
         (["train", "invariances/facenet-conv4a", "autoencoder=x"], "cut of a classifier"),
         (["sample", "invariances/tiny", "--random"], "cut of a classifier"),
+        (["train", "invariances/stylized-resnet50-avgpool", "autoencoder=x"], "none of the published files"),
+        (["train", "invariances/resnet101-fc", "autoencoder=x"], "resnet101_animalfaces_10"),
         (["demo", NAME], "invariances/digits or invariances/animalfaces"),
     ],
 )
