@@ -33,8 +33,12 @@ def run(context: Context, data: str, draws: int, epsilon: float) -> None:
     """The demo of a small system.
 
     Raises:
-        ValueError: for the name of a published network.
+        ValueError: for the name of a published network, fewer than 2 draws or a negative epsilon.
     """
+    if draws < 2 or epsilon < 0:
+        raise ValueError(
+            f"draws, epsilon: expected 2 draws or more and epsilon of 0 or more, got {draws} and {epsilon}"
+        )
     if context.fresh:
         _forget(context.out, opening.small(context.name) or "")
     context.out.mkdir(parents=True, exist_ok=True)

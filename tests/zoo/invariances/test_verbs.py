@@ -11,7 +11,7 @@ from PIL import Image
 from zoo import cli
 from zoo.data.colours import large_digits
 from zoo.data.digits import Split
-from zoo.invariances import opening, runs, tasks, video
+from zoo.invariances import demo, opening, runs, tasks, video
 from zoo.invariances.small import CONCEPTS, CUTS
 from zoo.verbs import Context
 
@@ -56,6 +56,10 @@ def test_reconstructions_are_exact_and_the_cut_of_a_name_is_taken(tmp_path: Path
         (["sample", "invariances/animalfaces", "--random"], "data=FOLDER"),
         (["sample", "invariances/animalfaces", "data=nowhere", "--random"], "no folder 'nowhere'"),
         (["interpolate", "invariances/digits", "steps=1", "--random"], "2 or more"),
+        (["sample", "invariances/digits", "draws=1", "--random"], "2 samples of an image or more"),
+        (["attack", "invariances/digits", "epsilon=0", "--random"], "more than 0"),
+        (["evaluate", "invariances/digits", "sets=1", "--random"], "2 or more"),
+        (["demo", "invariances/digits", "draws=1"], "2 draws or more"),
         (["video", "invariances/digits", "frames=none.mp4", "--random"], "no film"),
         (["sample", "invariances/digits"], "train it first"),
     ],
@@ -65,6 +69,15 @@ def test_refusals_say_what_is_expected(
 ) -> None:
     assert cli.main([*words, "--out", str(tmp_path)]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_fresh_demo_forgets_its_own_files_alone(tmp_path: Path) -> None:
+    own = ["layers.png", "swap_dense.png", "edit_ink.png", "invariances-digits-dense.safetensors"]
+    others = ["holiday.png", "edit_mine.png", "invariances-alexnet-fc8.safetensors"]
+    for name in [*own, *others]:
+        (tmp_path / name).touch()
+    demo._forget(tmp_path, "digits")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
 
 
 def test_a_film_comes_back_from_its_file(tmp_path: Path) -> None:
