@@ -39,11 +39,11 @@ def run(context: Context, data: str, draws: int, epsilon: float) -> None:
         raise ValueError(
             f"draws, epsilon: expected 2 draws or more and epsilon of 0 or more, got {draws} and {epsilon}"
         )
-    if context.fresh:
-        _forget(context.out, opening.small(context.name) or "")
     context.out.mkdir(parents=True, exist_ok=True)
     with _one_thread():
         task = opening.task(context, data)
+        if context.fresh:
+            _forget(context.out, task.name)
         sizes = ", ".join(f"{len(part)} {part_name}" for part_name, part in task.parts.items())
         context.console.print(f"{task.name}: {sizes}", highlight=False)
         done = runs.train(task, context, context.console)
