@@ -1,6 +1,7 @@
 """A run that was interrupted ends bit for bit where a whole one does; two processes are one with the double batch."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,15 @@ def same(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(value, theirs[key]) for key, value in first.state_dict().items())
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a shell that starts the tests in the background makes them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("kind, stop_at", [(Regression, 12), (Regression, 17), (Adversarial, 12), (Adversarial, 5)])
 def test_an_interrupted_run_ends_where_a_whole_one_does(kind: type[Stoppable], stop_at: int, tmp_path: Path) -> None:
     data = regression_data()
