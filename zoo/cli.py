@@ -193,9 +193,6 @@ def _parity(options: argparse.Namespace) -> None:
 
     from zoo import parity
 
-    for path in options.paths:
-        if not path.exists():
-            raise FileNotFoundError(f"parity: no file or folder {str(path)!r}")
     if not parity.main(options.paths, Console()):
         raise CheckFailed
 

@@ -1,88 +1,32 @@
-"""``zoo parity``: our components beside recorded inputs and outputs of the authors' code, file by file.
-
-A file ``<system>_<component>[__<variant>].npz`` holds ``config`` (JSON), ``state/*`` (weights, the authors' names),
-``in/*``, and what the authors' code computed: all else, such as ``out/*``, ``loss/*``, ``grad/*``, ``after/*``.
-"""
+"""``zoo parity``: our components beside recorded inputs and outputs of the authors' code, file by file."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from torch import Tensor
+
+from zoo.parity_files import Fixture
+from zoo.verbs import papers
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+__all__ = ["TOLERANCE", "Checks", "Component", "Fixture", "Line", "Report", "checks_of", "compare", "main", "run"]
+
 TOLERANCE = 1e-5
-GIVEN = ("config", "state/", "in/")
-
-
-class Fixture:
-    """One file.
-
-    Raises:
-        ValueError: if it is no such file.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.system, _, rest = self.path.stem.partition("_")
-        self.component, _, self.variant = rest.partition("__")
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-        except (OSError, ValueError, BadZipFile) as error:
-            raise ValueError(f"expected an .npz file, {str(path)!r} is none ({error})") from error
-        if "config" not in arrays:
-            raise ValueError(f"expected an entry 'config', {str(path)!r} has {', '.join(arrays) or 'none'}")
-        self.config: dict[str, Any] = json.loads(str(arrays.pop("config")))
-        self.arrays: dict[str, np.ndarray] = arrays
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.arrays
-
-    def __getitem__(self, key: str) -> Tensor:
-        """The entry as a tensor (of its bytes, if it is text); KeyError if there is none."""
-        array = np.array(self.arrays[key])
-        return text(str(array)) if array.dtype.kind == "U" else torch.from_numpy(array)
-
-    def under(self, prefix: str) -> dict[str, Tensor]:
-        """The entries below a prefix such as ``in/``, without it."""
-        return {key.removeprefix(prefix): self[key] for key in self.arrays if key.startswith(prefix)}
-
-    @cached_property
-    def state(self) -> dict[str, Tensor]:
-        """The stored weights; empty where a rule generates them."""
-        return self.under("state/")
-
-    @property
-    def expected(self) -> list[str]:
-        """What the authors' code computed."""
-        return [key for key in self.arrays if not key.startswith(GIVEN)]
-
-
-def text(words: str) -> Tensor:
-    """JSON as a tensor of bytes, the same whatever the order of its keys."""
-    plain = json.dumps(json.loads(words), sort_keys=True)
-    return torch.from_numpy(np.frombuffer(plain.encode(), np.uint8).copy())
-
 
 Component = Callable[[Fixture], Mapping[str, Tensor]]
 """Computes what a file expects, by the file's keys (``out/y``)."""
 Tolerance = float | Callable[[Fixture, str], float]
-"""Of max|a - b| / max(1, max|b|); a function of the file and the key where it depends on the file's configuration."""
+"""Of an entry's relative error; a function of the file and the key where it depends on the file's configuration."""
 
 
 @dataclass(frozen=True)
@@ -90,31 +34,33 @@ class Checks:
     """A paper's side of parity, ``CHECKS`` in its ``parity.py``.
 
     Arguments:
-        components: by name, or by a pattern such as ``encoder_*`` for names that no other stands for.
+        components: by name, after which a file's name may go on (``embedder_gen``, ``dims2``); the longest one counts.
         tolerances: where it is not 1e-5: by ``component`` or ``component:key``, patterns allowed; 0 is exact.
-        left_out: ``component:key`` patterns of entries that are not computed, with the reason.
+        own_scale: patterns of keys whose errors are relative to their largest value even where that is below 1.
     """
 
     components: Mapping[str, Component]
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    own_scale: Sequence[str] = ()
 
-    def component(self, name: str) -> Component:
-        """What computes a component; ValueError with the known names for another."""
-        found = self.components.get(name) or next((c for p, c in self.components.items() if fnmatchcase(name, p)), None)
-        if found is None:
-            raise ValueError(f"component: expected one of {', '.join(sorted(self.components))}, got {name!r}")
-        return found
+    def name(self, fixture: Fixture) -> str:
+        """The component that a file's name means; ValueError with the known names if it is none of them."""
+        given = fixture.component
+        found = [name for name in self.components if given.startswith(name) and not given[len(name) :][:1].isalpha()]
+        if not found:
+            raise ValueError(f"component: expected one of {', '.join(sorted(self.components))}, got {given!r}")
+        return max(found, key=len)
 
     def tolerance(self, fixture: Fixture, key: str) -> float:
         """The tolerance of an entry: the last pattern that matches counts."""
-        found = [v for pattern, v in self.tolerances.items() if _matches(pattern, fixture.component, key)]
+        name = self.name(fixture)
+        found = [v for pattern, v in self.tolerances.items() if _matches(pattern, name, key)]
         last = found[-1] if found else TOLERANCE
         return last(fixture, key) if callable(last) else last
 
-    def reason(self, component: str, key: str) -> str | None:
-        """Why an entry is left out, None if it is not."""
-        return next((why for pattern, why in self.left_out.items() if _matches(pattern, component, key)), None)
+    def least_scale(self, key: str) -> float:
+        """What an entry's error is relative to at least."""
+        return 0.0 if any(fnmatchcase(key, pattern) for pattern in self.own_scale) else 1.0
 
 
 def _matches(pattern: str, component: str, key: str) -> bool:
@@ -134,12 +80,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """One file: its lines, or why it could not be run."""
+    """One file: its lines, or why it could not be run; and which of its options no code looked at."""
 
     path: Path
     lines: tuple[Line, ...] = ()
     fault: str = ""
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -147,8 +93,12 @@ class Report:
         return not self.fault and not any(line.fault for line in self.lines)
 
 
-def compare(key: str, ours: Tensor | None, theirs: Tensor, tolerance: float) -> Line:
-    """Errors of an entry; tensors may differ by axes of length 1 (vectors that the authors carry as 1x1 images)."""
+def compare(key: str, ours: Tensor | None, theirs: Tensor, tolerance: float, least_scale: float = 1.0) -> Line:
+    """Errors of an entry; tensors may differ by axes of length 1 (vectors that the authors carry as 1x1 images).
+
+    Arguments:
+        tolerance: of the relative error, max|a - b| / max(least_scale, max|b|).
+    """
     nothing = float("nan")
     if ours is None:
         return Line(key, nothing, nothing, tolerance, "not computed")
@@ -159,7 +109,7 @@ def compare(key: str, ours: Tensor | None, theirs: Tensor, tolerance: float) -> 
     if b.numel() == 0:
         return Line(key, 0.0, 0.0, tolerance)
     absolute = float((a - b).abs().max())
-    relative = absolute / max(1.0, float(b.abs().max()))
+    relative = absolute / (max(least_scale, float(b.abs().max())) or 1.0)
     return Line(key, absolute, relative, tolerance, "" if relative <= tolerance else f"error {relative:.1e}")
 
 
@@ -169,36 +119,34 @@ def run(path: str | Path) -> Report:
     try:
         fixture = Fixture(path)
         checks = checks_of(fixture.system)
-        computed = dict(checks.component(fixture.component)(fixture))
-        wanted = {key: checks.reason(fixture.component, key) for key in fixture.expected}
+        component = checks.components[checks.name(fixture)]
+    except (OSError, ValueError) as error:
+        return Report(path, fault=str(error))
+    try:
+        computed = component(fixture)
         lines = tuple(
-            compare(key, computed.get(key), fixture[key], checks.tolerance(fixture, key))
-            for key, reason in wanted.items()
-            if reason is None
+            compare(key, computed.get(key), fixture[key], checks.tolerance(fixture, key), checks.least_scale(key))
+            for key in fixture.expected
         )
-        fault = "nothing to compare" if wanted and not lines else ""  # a file may hold inputs of others alone
-        return Report(path, lines, fault, {k: r for k, r in wanted.items() if r})
+        return Report(path, lines, unread=tuple(fixture.config.unread()))
     except Exception as error:  # a file that cannot be run is a failure of that file, never of the command
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return Report(path, fault=f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})")
+        fault = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        return Report(path, fault=fault, unread=tuple(fixture.config.unread()))
 
 
 def checks_of(system: str) -> Checks:
-    """The checks of a paper; ValueError for an unknown one."""
-    module = f"zoo.{system}.parity"
-    if not system.isidentifier() or importlib.util.find_spec(f"zoo.{system}") is None or not _has(module):
-        raise ValueError(f"system: expected a paper of the zoo with parity checks, got {system!r}")
-    found: Checks = importlib.import_module(module).CHECKS
+    """The checks of a paper; ValueError for one that is not in the zoo."""
+    known = [name for name in papers() if importlib.util.find_spec(f"zoo.{name}.parity")]
+    if system not in known:
+        raise ValueError(f"system: expected one of {', '.join(known)}, {system!r} is not in the zoo")
+    found: Checks = importlib.import_module(f"zoo.{system}.parity").CHECKS
     return found
-
-
-def _has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
 
 
 def main(paths: list[Path], console: Console) -> bool:
     """Runs files (and the .npz files of folders), prints every error; whether all passed."""
-    files = [file for path in paths for file in (sorted(path.glob("*.npz")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (sorted(path.rglob("*.npz")) if path.is_dir() else [path])]
     reports = []
     for file in files:
         report = run(file)
@@ -210,19 +158,22 @@ def main(paths: list[Path], console: Console) -> bool:
 
 
 def _print(report: Report, console: Console) -> None:
-    from rich.table import Table
+    from rich.markup import escape
+
+    def say(words: str) -> None:
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
 
     verdict = "[green]passed[/green]" if report.passed else "[red]failed[/red]"
-    console.print(f"{report.path.name}: {verdict}", highlight=False)
+    console.print(f"{escape(report.path.name)}: {verdict}", highlight=False, soft_wrap=True)
     if report.fault:
-        console.print(f"  {report.fault}", highlight=False, markup=False, soft_wrap=True)
+        say(f"  {report.fault}")
     if report.passed and not report.lines:
-        console.print("  nothing to compare: it holds inputs alone, from which other files start", highlight=False)
-    table = Table(box=None, padding=(0, 2), show_header=bool(report.lines))
-    for heading in ("entry", "absolute", "relative", "tolerance", ""):
-        table.add_column(heading, justify="left" if heading in ("entry", "") else "right")
+        say("  nothing to compare: it holds inputs alone, from which other files start")
+    width = max((len(line.key) for line in report.lines), default=0)
+    if report.lines:
+        say(f"  {'entry':<{width}}  absolute  relative  tolerance")
     for line in report.lines:
-        table.add_row(line.key, f"{line.absolute:.1e}", f"{line.relative:.1e}", f"{line.tolerance:.0e}", line.fault)
-    console.print(table)
-    for key, reason in report.left_out.items():
-        console.print(f"  {key}: not compared: {reason}", highlight=False, markup=False, soft_wrap=True)
+        numbers = f"{line.absolute:8.1e}  {line.relative:8.1e}  {line.tolerance:9.0e}"
+        say(f"  {line.key:<{width}}  {numbers}  {line.fault}".rstrip())
+    if report.unread and not report.passed:
+        say(f"  options that were not looked at: {', '.join(report.unread)}")

@@ -156,19 +156,19 @@ def decoder(
 
 def autoencoder(
     size: int = 128, latent: int = 128, width: int = 96, norm: Norm = "actnorm", last_norm: Norm = "actnorm",
-    normalised: int = 1,
+    normalised: int = 1, extra: Sequence[int] = (), layers: int = 101,
 ) -> g.Graph:  # fmt: skip
     """Image (3, S, S) in [-1, 1] and noise (Z,) -> moments (2 Z,), latent, reconstruction: the authors' ``BigAE``.
 
     Arguments:
-        norm: of the encoder, a ResNet-101.
-        last_norm: of the decoder, see :func:`decoder`.
+        norm, layers: of the encoder, a ResNet.
+        last_norm, extra: of the decoder, see :func:`decoder`; the latent's numbers include the extra ones.
         normalised: see :func:`zoo.blocks.resnet.encoder`.
     """
     image, noise = g.input("image", (3, size, size)), g.input("noise", latent)
-    moments, _ = g.call(resnet.encoder(size, 3, 2 * latent, 101, norm, normalised), image, name="encoder")
+    moments, _ = g.call(resnet.encoder(size, 3, 2 * latent, layers, norm, normalised), image, name="encoder")
     code = g.posterior_sample(moments, noise, name="sample")
-    body = decoder(size, latent, width, norm=last_norm)
+    body = decoder(size, latent, width, norm=last_norm, extra=extra)
     restored, _ = g.call(body, code, name="decoder")
     return g.graph(inputs=(image, noise), moments=moments, latent=code, reconstruction=restored)
 

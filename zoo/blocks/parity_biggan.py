@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,27 +51,53 @@ def selfattention(fixture: Fixture) -> Answers:
     """Self-attention."""
     x = fixture["in/x"]
     graph = g.graph(y=g.biggan_attention(g.input("x", tuple(x.shape[1:])), name="attention"))
-    net, _ = _loaded(graph, biggan.attention_rules("attention."), fixture.state)
+    net, _ = generated(graph, biggan.attention_rules("attention."), fixture)
     return {"out/y": net(x)}
 
 
 def gblock(fixture: Fixture) -> Answers:
     """A block in evaluation and then in training mode, and what the latter leaves in its batch norms."""
-    given, x, condition = fixture.config, fixture["in/x"], fixture["in/cond"].flatten(1)
-    value, known = g.input("x", tuple(x.shape[1:])), g.input("condition", condition.shape[1])
-    y = biggan.block(value, known, given["out_channel"], given.get("upsample", True))
-    net, layout = _loaded(g.graph(inputs=(value, known), y=y), biggan.block_rules(), fixture.state)
-    answers = {"out/y_eval": net.eval()(x=x, condition=condition), "out/y_train": net.train()(x=x, condition=condition)}
-    return answers | {f"after_train/{key}": value for key, value in layout.write(net.state_dict()).items()}
+    x, given = fixture["in/x"], fixture.config
+    graph = block_graph(given, x)
+    net, layout = generated(graph, biggan.block_rules(), fixture, unused_norms(given))
+    inputs = (x, fixture["in/cond"].flatten(1)) if len(graph.inputs) > 1 else (x,)
+    answers = {"out/y_eval": net(*inputs)}
+    if "out/y_train" in fixture:
+        answers["out/y_train"] = net.train()(*inputs)
+        answers |= {f"after_train/{key}": value for key, value in layout.write(net.state_dict()).items()}
+    return answers
+
+
+def block_graph(given: Mapping[str, Any], x: Tensor) -> g.Graph:
+    """A block of an authors' configuration; without a condition, the size meant for it becomes their norms' eps.
+
+    Raises:
+        ValueError: for what no generator of theirs uses.
+    """
+    if given.get("downsample") or tuple(given.get("kernel_size", (3, 3))) != (3, 3):
+        raise ValueError("gblock: expected 3x3 convolutions and no downsampling, got other options")
+    normed, conditional, z_dim = given.get("bn", True), given.get("conditional", True), given.get("z_dim", 148)
+    norm: biggan.Norm = "actnorm" if given.get("use_actnorm") else "batch"
+    value = g.input("x", tuple(x.shape[1:]))
+    known = g.input("condition", z_dim) if normed and conditional else None
+    y = biggan.block(
+        value, known, given["out_channel"], given.get("upsample", True), norm if normed else None, eps=float(z_dim)
+    )
+    return g.graph(inputs=(value,) if known is None else (value, known), y=y)
+
+
+def unused_norms(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Prefixes of the norms that a block of an authors' configuration has and leaves out."""
+    return () if given.get("bn", True) else ("HyperBN",)
 
 
 def classup(fixture: Fixture) -> Answers:
     """The network that reads class probabilities from a latent."""
     given = fixture.config
-    depth = given.get("depth", 2)
-    logits = flow.fully_connected(g.input("x", given["dim"]), given["out_dim"], given["hidden_dim"], depth)
+    depth, hidden, out = given.get("depth", 2), given.get("hidden_dim", 2000), given.get("out_dim", 1000)
+    logits = flow.fully_connected(g.input("x", given["dim"]), out, hidden, depth)
     graph = g.graph(y=g.activation(logits, "softmax"))
-    net, _ = _loaded(graph, flow.fully_connected_rules(depth), fixture.state)
+    net, _ = generated(graph, flow.fully_connected_rules(depth), fixture)
     y = net(fixture["in/x"].flatten(1))
     return {"out/y": y, "out/y4d": y}
 
@@ -79,48 +106,85 @@ def decoder_small(fixture: Fixture) -> Answers:
     """A whole decoder of few channels, and the class probabilities that it reads."""
     given = fixture.config
     norm: biggan.Norm = "actnorm" if given.get("use_actnorm") else "batch"
+    extra = given.get("extra_z_dims", ())
     graph = biggan.decoder(
-        given["size"], given["z_dim"], given["chn"], given["n_class"], given.get("classup_hidden", 2000), norm
+        size_of(fixture),
+        given["z_dim"] + sum(extra),
+        given.get("chn", 96),
+        given.get("n_class", biggan.CLASSES),
+        given.get("classup_hidden", 2000),
+        norm,
+        extra,
     )
-    net, _ = generated(graph, biggan.decoder_rules(), given["recipe"])
+    net, _ = generated(graph, biggan.decoder_rules(), fixture)
     image, classes = net(fixture["in/z"].flatten(1))
     return {"out/x": thinned(image, given), "out/class_probs": classes}
 
 
 def generator_small(fixture: Fixture) -> Answers:
     """A whole generator of few channels, from a class embedding and from a class."""
-    given, z = fixture.config, fixture["in/z"].flatten(1)
-    graph = biggan.generator(
-        given.get("size", 128 if "Generator128" in given.get("class", "") else 256),
-        given["code_dim"],
-        given["chn"],
-        given["n_class"],
-    )
-    net, _ = generated(graph, biggan.generator_rules(), given["recipe"])
-    chosen = torch.eye(given["n_class"])[[ONE_HOT]].expand(len(z), -1)
-    painter = net.get_submodule("painter")
-    answers = {"out/x": thinned(painter(latent=z, embedding=fixture["in/embedding"].flatten(1)), given)}
-    return answers | {"out/x_cls": thinned(net(latent=z, classes=chosen), given)}
+    given, z, classes = fixture.config, fixture["in/z"].flatten(1), fixture.config.get("n_class", biggan.CLASSES)
+    norm: biggan.Norm = "actnorm" if given.get("use_actnorm") else "batch"
+    graph = biggan.generator(size_of(fixture), z.shape[1], given.get("chn", 96), classes, norm)
+    net, _ = generated(graph, biggan.generator_rules(), fixture)
+    answers = {}
+    if "in/embedding" in fixture:
+        image = net.get_submodule("painter")(latent=z, embedding=fixture["in/embedding"].flatten(1))
+        answers["out/x"] = thinned(image, given)
+    if "out/x_cls" in fixture:
+        noted = re.search(r"one-hot of class (\d+)", given.get("note", ""))
+        chosen = torch.eye(classes)[[int(noted[1]) if noted else ONE_HOT]].expand(len(z), -1)
+        answers["out/x_cls"] = thinned(net(latent=z, classes=chosen), given)
+    return answers
 
 
 ONE_HOT = 3
-"""The class of ``x_cls`` in all files (their ``note``)."""
+"""The class of ``x_cls`` where a file's note does not name it."""
+
+
+def size_of(fixture: Fixture) -> int:
+    """Height and width of a generator's images, as the configuration, its class or the file's name say."""
+    size: int | None = fixture.config.get("size") or fixture.config.get("in_size")
+    named = f"{fixture.config.get('class', '')} {fixture.config.get('target', '')} {fixture.component}"
+    return size or next((known for known in biggan.WIDTHS if str(known) in named), min(biggan.WIDTHS))
 
 
 def bigae(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> BuiltGraph:
     """The authors' ``BigAE`` of a configuration, ``Model``, with generated weights."""
     norm: biggan.Norm = "actnorm" if given.get("norm", "an") == "an" else "batch"
     last: biggan.Norm = "actnorm" if given.get("use_actnorm_in_dec") else "batch"
-    graph = biggan.autoencoder(given["in_size"], given["z_dim"], norm=norm, last_norm=last, normalised=2)
-    return generated(graph, biggan.autoencoder_rules(), recipe)[0]
+    graph = biggan.autoencoder(
+        given["in_size"], given["z_dim"], norm=norm, last_norm=last, normalised=2, layers=layers_of(given)
+    )
+    return by_recipe(graph, biggan.autoencoder_rules(), recipe)[0]
 
 
-def generated(graph: g.Graph, rules: Sequence[Rule], recipe: Mapping[str, Any]) -> tuple[BuiltGraph, Layout]:
+def layers_of(given: Mapping[str, Any]) -> int:
+    """Of the ResNet that an authors' configuration names, a ResNet-101 by default."""
+    name: str = given.get("type", "resnet101")
+    return int(name.removeprefix("resnet"))
+
+
+def generated(
+    graph: g.Graph, rules: Sequence[Rule], fixture: Fixture, beside: Sequence[str] = ()
+) -> tuple[BuiltGraph, Layout]:
+    """A network in evaluation mode with the weights of the file, or those that its recipe generates.
+
+    Arguments:
+        beside: prefixes of weights that the network does not have.
+    """
+    if not fixture.state:
+        return by_recipe(graph, rules, fixture.config["recipe"])
+    net, layout = _loaded(graph, rules, fixture.state, beside)
+    return net.eval(), layout
+
+
+def by_recipe(graph: g.Graph, rules: Sequence[Rule], recipe: Mapping[str, Any]) -> tuple[BuiltGraph, Layout]:
     """A network in evaluation mode with the weights that a fixture's recipe generates."""
     net = graph.build()
     layout = Layout(net, rules)
     shapes = {key: value.shape for key, value in layout.entries.items()}
-    layout.load(net, recipes.invariances(shapes, recipe["salt"], recipe["gain"]))
+    layout.load(net, recipes.invariances(shapes, recipe["salt"], recipe.get("gain", 1.0)))
     return net.eval(), layout
 
 
@@ -130,8 +194,10 @@ def thinned(image: Tensor, given: Mapping[str, Any]) -> Tensor:
     return image[..., start::step, start::step].detach()
 
 
-def _loaded(graph: g.Graph, rules: Sequence[Rule], state: Mapping[str, Tensor]) -> tuple[BuiltGraph, Layout]:
+def _loaded(
+    graph: g.Graph, rules: Sequence[Rule], state: Mapping[str, Tensor], beside: Sequence[str] = ()
+) -> tuple[BuiltGraph, Layout]:
     net = graph.build()
     layout = Layout(net, rules)
-    layout.load(net, state)
+    layout.load(net, state, beside)
     return net, layout

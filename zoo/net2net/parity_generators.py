@@ -14,8 +14,11 @@ from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo.blocks import biggan, biggan_deep, biggan_layouts, recipes
 from zoo.blocks.biggan_kinds import SpectralWeight
+from zoo.blocks.parity_autoencoders import under
+from zoo.blocks.parity_biggan import block_graph, size_of, unused_norms
 from zoo.layouts import Layout, Rule
 from zoo.parity import Fixture
+from zoo.parity_files import every_nth
 
 Answers = dict[str, Tensor]
 Network = tuple[BuiltGraph, Layout]
@@ -36,8 +39,14 @@ def image_input(fixture: Fixture) -> g.Value:
 
 
 def spectralnorm(fixture: Fixture) -> Answers:
-    """A convolution (or linear map) with a spectrally normalised weight, and the gradient of the sum of squares."""
-    x, shape = fixture["in/x"], fixture["state/module.weight_bar"].shape
+    """A convolution (or linear map) with a spectrally normalised weight, and the gradient of the sum of squares.
+
+    Raises:
+        ValueError: for more than one power iteration, which no network of theirs has.
+    """
+    x, shape, given = fixture["in/x"], fixture["state/module.weight_bar"].shape, fixture.config.get("params", {})
+    if given.get("power_iterations", 1) != 1:
+        raise ValueError(f"power_iterations: expected 1, got {given['power_iterations']}")
     value, bias = image_input(fixture), "state/module.bias" in fixture
     if len(shape) == 2:
         y = g.biggan_linear(value, shape[0], bias=bias, name="layer")
@@ -45,11 +54,21 @@ def spectralnorm(fixture: Fixture) -> Answers:
         y = g.biggan_conv(value, shape[0], kernel=shape[-1], bias=bias, name="layer")
     net, layout = loaded(g.graph(y=y), biggan.spectral_rules("layer."), fixture)
     layer = cast(SpectralWeight, net.get_submodule("layer"))
-    found = net.train()(x)
+    found = net.train()(x) if len(shape) == 2 else convolved(layer, x, given.get("module", ""))
     loss = found.square().sum()
     loss.backward()
     answers = {"out/y": found, "out/weight": layer.normalised(), "loss/sumsq": loss}
     return answers | {f"grad/{key}": value for key, value in layout.gradients(net).items()}
+
+
+def convolved(layer: SpectralWeight, x: Tensor, written: str) -> Tensor:
+    """What a normalised convolution makes of x, with the stride and padding of a call written as ``Conv2d(4,6,3)``."""
+    names = ("in", "out", "kernel", "stride", "padding")
+    parts = re.sub(r"^\w*\(|\)$|\s", "", written).split(",")
+    given = {name: part.rpartition("=") for name, part in zip(names, parts, strict=False)}
+    options = {key or name: value for name, (key, _, value) in given.items()}
+    bias = getattr(layer, "bias", None)
+    return F.conv2d(x, layer.normalised(), bias, int(options.get("stride", 1)), int(options.get("padding", 0)))
 
 
 def selfattention(fixture: Fixture) -> Answers:
@@ -62,7 +81,7 @@ def selfattention(fixture: Fixture) -> Answers:
 def conditional_norm(fixture: Fixture) -> Answers:
     """A conditional batch norm in evaluation and then in training mode with what it keeps; or a conditional actnorm."""
     x, condition = fixture["in/x"], fixture["in/y"].flatten(1)
-    over: biggan.Norm = "actnorm" if "state/bn.loc" in fixture else "batch"
+    over: biggan.Norm = "actnorm" if "condactnorm" in fixture.component else "batch"
     value, known = image_input(fixture), g.input("condition", condition.shape[1])
     graph = g.graph(inputs=(value, known), y=g.biggan_norm(value, known, over=over, name="norm"))
     net, layout = loaded(graph, biggan.norm_rules("norm."), fixture)
@@ -74,44 +93,32 @@ def conditional_norm(fixture: Fixture) -> Answers:
 def gblock(fixture: Fixture) -> Answers:
     """A block in evaluation and then in training mode."""
     given, x = fixture.config["params"], fixture["in/x"]
-    graph = block_graph(given, image_input(fixture))
-    skipped = () if given.get("bn", True) else ("HyperBN",)
-    net, _ = loaded(graph, biggan.block_rules(), fixture, skipped)
-    inputs = (x, fixture["in/condition"].flatten(1))[: len(graph.inputs)]
+    graph = block_graph(given, x)
+    net, _ = loaded(graph, biggan.block_rules(), fixture, unused_norms(given))
+    inputs = (x, fixture["in/condition"].flatten(1)) if len(graph.inputs) > 1 else (x,)
     return {"out/eval": net(*inputs), "out/train": net.train()(*inputs)}
-
-
-def block_graph(given: dict[str, Any], x: g.Value) -> g.Graph:
-    """A block of an authors' configuration; without a condition, the size meant for it becomes their norms' eps."""
-    normed, conditional, z_dim = given.get("bn", True), given.get("conditional", True), given.get("z_dim", 148)
-    norm: biggan.Norm = "actnorm" if given.get("use_actnorm") else "batch"
-    known = g.input("condition", z_dim) if normed and conditional else None
-    y = biggan.block(
-        x, known, given["out_channel"], given.get("upsample", True), norm if normed else None, eps=float(z_dim)
-    )
-    return g.graph(inputs=(x,) if known is None else (x, known), y=y)
 
 
 def generator(fixture: Fixture) -> Answers:
     """A whole generator, from classes and from class embeddings."""
-    given, z, chosen = fixture.config["params"], fixture["in/z"].flatten(1), fixture["in/cls"]
-    size = 256 if "Generator256" in fixture.config["target"] else 128
+    given, z = fixture.config["params"], fixture["in/z"].flatten(1)
     classes, norm = given.get("n_class", biggan.CLASSES), last_norm(given)
-    graph = biggan.generator(size, z.shape[1], given.get("chn", 96), classes, norm)
+    graph = biggan.generator(size_of(fixture), z.shape[1], given.get("chn", 96), classes, norm)
     net, _ = loaded(graph, biggan.generator_rules(), fixture)
+    chosen = F.one_hot(fixture["in/cls"].long(), classes).float()
     with torch.no_grad():
-        embedding = net.get_submodule("embed")(F.one_hot(chosen, classes).float())
-        images = {"img": net(z, F.one_hot(chosen, classes).float())}
-        images["img_from_emb"] = net.get_submodule("painter")(z, fixture["in/emb"].flatten(1))
+        embedding = net.get_submodule("embed")(chosen)
+        images = {"img": net(z, chosen)}
+        if "in/emb" in fixture:
+            images["img_from_emb"] = net.get_submodule("painter")(z, fixture["in/emb"].flatten(1))
     return {"out/label_emb": embedding, **pictures(fixture, images)}
 
 
 def variable_generator(fixture: Fixture) -> Answers:
     """A generator of a latent of another size, given class probabilities."""
     given, z, chosen = fixture.config["params"], fixture["in/z"].flatten(1), fixture["in/class_probs"].flatten(1)
-    size = 256 if "Generator256" in fixture.config["target"] else 128
     extra, classes = given.get("extra_z_dims", []), given.get("n_class", biggan.CLASSES)
-    graph = biggan.generator(size, z.shape[1], given.get("chn", 96), classes, last_norm(given), extra)
+    graph = biggan.generator(size_of(fixture), z.shape[1], given.get("chn", 96), classes, last_norm(given), extra)
     net, _ = loaded(graph, biggan.generator_rules(), fixture)
     with torch.no_grad():
         return pictures(fixture, {"img": net(z, chosen)})
@@ -136,7 +143,7 @@ def deep_generator(fixture: Fixture) -> Answers:
     given, z, chosen = fixture.config["params"], fixture["in/z"].flatten(1), fixture["in/cls"]
     layers, place, seed = given["layers"], given["attention_layer_position"], fixture.config.get("seed", 0)
     answers = {}
-    for key in fixture.expected:
+    for key in (key for key in fixture.expected if key.startswith("out/img_t")):
         graph = biggan_deep.generator(
             [(bool(up), before, after) for up, before, after in layers],
             place,
@@ -153,8 +160,7 @@ def deep_generator(fixture: Fixture) -> Answers:
         layout.load(net, fixture.state or _iterated(recipes.net2net_aliased(shapes, seed)))
         with torch.no_grad():
             image = net(z, F.one_hot(chosen, given["num_classes"]).float())
-        stride = image.shape[-1] // fixture[key].shape[-1]
-        answers[key] = image[..., ::stride, ::stride]
+        answers[key] = every_nth(image, fixture[key])
     return answers
 
 
@@ -174,8 +180,8 @@ def last_norm(given: dict[str, Any]) -> biggan.Norm:
 
 
 def pictures(fixture: Fixture, images: Answers) -> Answers:
-    """What a file holds of images: every n-th pixel, ``img_s4``, and numbers of the first, ``img_stats``."""
-    answers = {}
+    """What a file holds of images: all pixels or every n-th, ``img_s4``, and numbers of the first, ``img_stats``."""
+    answers = under("out/", images)
     for key in fixture.expected:
         match = re.fullmatch(r"out/(.*)_s(\d+)", key)
         if match and match[1] in images:
