@@ -19,6 +19,7 @@ from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo.blocks import flow
 from zoo.blocks import parity_autoencoders as shared
+from zoo.blocks import parity_losses as judged
 from zoo.data import parity as data
 from zoo.iin import dims, edits, losses
 from zoo.iin.factors import chunks
@@ -254,8 +255,8 @@ CHECKS = Checks(
         "ae": shared.iin_ae,
         "clf": shared.iin_clf,
         "distribution": shared.iin_distribution,
-        "disc": shared.iin_disc,
-        "aeloss": shared.iin_aeloss,
+        "disc": judged.iin_disc,
+        "aeloss": judged.iin_aeloss,
         "actnorm": actnorm,
         "shuffle": shuffle,
         "mlp": mlp,

@@ -15,6 +15,7 @@ from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo.blocks import embedders, flow, recipes
 from zoo.blocks import parity_autoencoders as shared
+from zoo.blocks import parity_losses as judged
 from zoo.data import zcodes
 from zoo.data.parity import net2net_preprocess
 from zoo.experts.captioner import BEAMS, END, START, Decoder
@@ -334,8 +335,8 @@ CHECKS = Checks(
         "diag_gaussian": shared.net2net_diag_gaussian,
         "dequant_vae": shared.net2net_dequant_vae,
         "resnet_encoder": shared.net2net_resnet_encoder,
-        "disc": shared.net2net_disc,
-        "ae_loss": shared.net2net_ae_loss,
+        "disc": judged.net2net_disc,
+        "ae_loss": judged.net2net_ae_loss,
         "actnorm": actnorm,
         "invlrelu_shuffle": activation_and_shuffle,
         "coupling": coupling,

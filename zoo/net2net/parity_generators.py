@@ -14,7 +14,7 @@ from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo.blocks import biggan, biggan_deep, biggan_layouts, recipes
 from zoo.blocks.biggan_kinds import SpectralWeight
-from zoo.blocks.parity_autoencoders import under
+from zoo.blocks.parity_autoencoders import pictures
 from zoo.blocks.parity_biggan import block_graph, size_of, unused_norms
 from zoo.layouts import Layout, Rule
 from zoo.parity import Fixture
@@ -177,15 +177,3 @@ def _iterated(state: Answers) -> Answers:
 def last_norm(given: dict[str, Any]) -> biggan.Norm:
     """The norm before a generator's last convolution."""
     return "actnorm" if given.get("use_actnorm") else "batch"
-
-
-def pictures(fixture: Fixture, images: Answers) -> Answers:
-    """What a file holds of images: all pixels or every n-th, ``img_s4``, and numbers of the first, ``img_stats``."""
-    answers = under("out/", images)
-    for key in fixture.expected:
-        match = re.fullmatch(r"out/(.*)_s(\d+)", key)
-        if match and match[1] in images:
-            stride = int(match[2])
-            answers[key] = images[match[1]][..., ::stride, ::stride]
-    image = images["img"]
-    return answers | {"out/img_stats": torch.stack([image.mean(), image.std(), image.abs().max()])}
