@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,6 +44,12 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         FileNotFoundError: with the path tried.
         ValueError: if it is not a safetensors file.
     """
+    with _opened(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     require("safetensors")
     from safetensors import SafetensorError, safe_open
 
@@ -51,9 +58,15 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileNotFoundError(f"weights: no file {str(path)!r}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
+            yield file
     except SafetensorError as error:
         raise ValueError(f"weights: expected a safetensors file, {str(path)!r} is none ({error})") from error
+
+
+def notes(path: str | Path) -> dict[str, str]:
+    """The metadata of a safetensors file alone; errors as :func:`read`."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
 
 
 def load(path: str | Path) -> BuiltGraph:
@@ -66,13 +79,13 @@ def load(path: str | Path) -> BuiltGraph:
     from flowkit.graph import Graph
     from zoo.blocks import kinds as _kinds  # noqa: F401  a stored graph may be made of them
 
-    _, notes = read(path)
-    if GRAPH_KEY not in notes:
+    known = notes(path)
+    if GRAPH_KEY not in known:
         raise ValueError(
             f"weights: expected the metadata key {GRAPH_KEY!r} with the graph, {str(path)!r} has "
-            f"{', '.join(notes) or 'no metadata'}; build the model and use load_into(model, path)"
+            f"{', '.join(known) or 'no metadata'}; build the model and use load_into(model, path)"
         )
-    return load_into(Graph.from_yaml(notes[GRAPH_KEY].rstrip("\n") + "\n").build(), path)
+    return load_into(Graph.from_yaml(known[GRAPH_KEY].rstrip("\n") + "\n").build(), path)
 
 
 def load_as(entry: Entry, path: str | Path, overrides: Mapping[str, Any]) -> BuiltGraph:
@@ -82,8 +95,7 @@ def load_as(entry: Entry, path: str | Path, overrides: Mapping[str, Any]) -> Bui
         FileNotFoundError: if there is no such file.
         ValueError: if overrides ask for another graph than the file's; if the tensors do not fit.
     """
-    _, notes = read(path)
-    if GRAPH_KEY not in notes:
+    if GRAPH_KEY not in notes(path):
         return load_into(entry.graph(**overrides).build(), path)
     model = load(path)
     if overrides and entry.graph(**overrides) != model.graph:

@@ -156,19 +156,19 @@ def decoder(
 
 def autoencoder(
     size: int = 128, latent: int = 128, width: int = 96, norm: Norm = "actnorm", last_norm: Norm = "actnorm",
-    normalised: int = 1, extra: Sequence[int] = (), layers: int = 101,
+    normalised: int = 1, extra: Sequence[int] = (), layers: int = 101, classes: int = CLASSES, hidden: int = 2000,
 ) -> g.Graph:  # fmt: skip
     """Image (3, S, S) in [-1, 1] and noise (Z,) -> moments (2 Z,), latent, reconstruction: the authors' ``BigAE``.
 
     Arguments:
-        norm, layers: of the encoder, a ResNet.
-        last_norm, extra: of the decoder, see :func:`decoder`; the latent's numbers include the extra ones.
+        norm, layers: of the encoder, a ResNet-101 in the published ones.
+        last_norm, extra, classes, hidden: of the decoder, see :func:`decoder`; the latent's numbers include the extra.
         normalised: see :func:`zoo.blocks.resnet.encoder`.
     """
     image, noise = g.input("image", (3, size, size)), g.input("noise", latent)
     moments, _ = g.call(resnet.encoder(size, 3, 2 * latent, layers, norm, normalised), image, name="encoder")
     code = g.posterior_sample(moments, noise, name="sample")
-    body = decoder(size, latent, width, norm=last_norm, extra=extra)
+    body = decoder(size, latent, width, classes, hidden, last_norm, extra)
     restored, _ = g.call(body, code, name="decoder")
     return g.graph(inputs=(image, noise), moments=moments, latent=code, reconstruction=restored)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class Greybox(nn.Module):
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.side, self.cut, self._softmax = side, cut, softmax and cut != SOFTMAX
+        self._again = partial(Greybox, network, side=side, mean=mean, std=std, softmax=softmax)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1), persistent=False)
         # a tuple, so that the state dict holds the network once
@@ -74,6 +76,10 @@ class Greybox(nn.Module):
             self._halves = halves(network, cut)
         with torch.no_grad():
             self._carried = self._halves[0](torch.zeros(1, len(mean), side, side)).shape[1:]
+
+    def at(self, cut: str) -> Greybox:
+        """The same network, cut elsewhere."""
+        return self._again(cut)
 
     @property
     def shape(self) -> tuple[int, ...]:

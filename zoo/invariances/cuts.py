@@ -1,184 +1,222 @@
-"""The published cuts of torchvision's classifiers with experts of the user's: their system and their training."""
+"""The published cuts of classifiers with their autoencoders: the system that verbs work with."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowkit.graph import BuiltGraph
-from zoo import registry, weights
-from zoo.data import folders
-from zoo.experts.classifiers import IMAGENET, Greybox, greybox
-from zoo.invariances.experiment import InvarianceExperiment
-from zoo.invariances.system import Layer, SmallAutoencoder, System
-from zoo.training.fit import Data, Fit, fingerprint, fit, save_weights
+from zoo import published, registry, weights
+from zoo.data import folders, zcodes
+from zoo.experts.classifiers import Greybox
+from zoo.invariances import experts as fixed
+from zoo.invariances.autoencoders import Autoencoder, Generator
+from zoo.invariances.experts import Experts
+from zoo.invariances.system import Layer, System
+from zoo.training.batches import mixed
 from zoo.verbs import Context
 
-SIDE = 128  # pixels of the published systems' images
-CLASSES = {"resnet101": 10, "animals149": 149}
 SHARES = {"train": 0.9, "test": 0.1}
-FILE, RANDOM = "experts.json", "random"
-ORIGINS = {"resnet101": "the published file resnet101_animalfaces_10, or resnet101_animalfaces_shared for 149 classes"}
-NO_FILE = "which is none of the published files: train one, or take that of its authors"
+CHUNK = 64  # images that a classifier sees at once
+DRAWN = 16  # images that BigGAN draws where no folder is given
+_BIASED = ("invariances/resnet50-avgpool", "invariances/stylized-resnet50-avgpool")
+RIVALS = dict(zip(_BIASED, reversed(_BIASED), strict=True))
+"""The published cuts with which textures are compared with shapes."""
 
 
 @dataclass(frozen=True)
-class Experts:
-    """Which weights the fixed networks have.
+class Choice:
+    """What the user says of the system around a published cut, beside its name; empty for what goes by itself.
 
     Arguments:
-        autoencoder: a safetensors file with a graph that has "encoder" (image -> mean, deviation) and "decoder".
-        classifier: "imagenet", a file with torchvision's keys, or "random" for an untrained network.
-        seed: of the untrained classifier.
+        data: a folder of images.
+        autoencoder, classifier: as in :class:`~zoo.invariances.experts.Experts`.
+        others: further cuts of the same classifier, ``NAME`` or ``NAME:FILE``, with commas between them.
+        concepts_from: a safetensors file with the flow to concepts.
+        rival, rival_classifier: a cut of another classifier, ``NAME`` or ``NAME:FILE``, and that classifier's weights.
     """
 
-    autoencoder: str
-    classifier: str
-    seed: int
+    data: str = ""
+    autoencoder: str = ""
+    classifier: str = ""
+    others: str = ""
+    concepts_from: str = ""
+    rival: str = ""
+    rival_classifier: str = ""
 
 
-def classifier(name: str, weights: str, seed: int) -> Greybox:
-    """The classifier of a published cut such as ``invariances/alexnet-fc7``, cut there.
+def system(context: Context, choice: Choice) -> System:
+    """The system around a published cut, or around a flow to concepts (no cut then).
 
-    Arguments:
-        weights, seed: as in :class:`Experts`.
+    The flow is that of ``--weights``, of the folder ``out``, or random; its experts those that it was trained with, the
+    published ones for authors' files, or random.
 
     Raises:
-        ValueError: for a network that belongs to no classifier of torchvision, or ImageNet's weights where the
-            published classifier has others.
+        ValueError: without images, or for pieces that do not fit; FileNotFoundError for a file that is not there.
     """
-    *network, cut = _name(name)
-    known = [word for word in network if word.startswith(("alexnet", "resnet"))]
-    if not known:
-        raise ValueError(
-            f"{name}: expected a cut of a classifier, such as invariances/alexnet-fc7, or one of the small "
-            "systems, invariances/digits and invariances/animalfaces"
-        )
-    classes = CLASSES.get(network[-1], 1000)
-    if weights == IMAGENET and (network not in (["alexnet"], ["resnet50"]) or classes != 1000):
-        raise ValueError(
-            f"classifier: {name} was not trained with ImageNet's classifier of torchvision; expected classifier=FILE, "
-            f"the weights of a {known[0]} of {classes} classes by torchvision's keys, {ORIGINS.get(known[0], NO_FILE)}"
-        )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return greybox(known[0], cut, classes, None if weights == RANDOM else weights)
-
-
-def system(context: Context, data: str) -> System:
-    """The system around a published cut: its flow, and the experts it was trained with (or all random).
-
-    Raises:
-        ValueError: without a folder of images; FileNotFoundError if the folder ``out`` does not tell the experts.
-    """
-    network = context.network()
+    own = Flow(context.name, context.network(), _own_file(context))
+    experts = own.experts(Experts(choice.autoencoder, choice.classifier, context.seed))
+    described = fixed.autoencoder(context.name, experts)
+    own.check(described)
+    images, labels = _images(context, choice.data, described, own.trained_on_a_folder)
+    if fixed.kind(context.name) == fixed.CONCEPTS:
+        return _of_concepts(own.network, described, images, labels)
+    grey = fixed.classifier(context.name, experts)
+    layers = {own.cut: Layer(grey.encode, own.network)}
+    for other in _others(context, choice.others, described):
+        layers[other.cut] = Layer(fixed.recut(grey, other.name).encode, other.network)
+    biases: dict[str, Layer] = {}
+    if choice.rival:
+        rival = _named(context, choice.rival)
+        rival.check(described)
+        second = fixed.classifier(rival.name, rival.experts(Experts("", choice.rival_classifier, context.seed)))
+        biases = {own.classifier: layers[own.cut], rival.classifier: Layer(second.encode, rival.network)}
+    concepts = _concepts(choice.concepts_from, described)
     if context.random:
-        grey, dim = classifier(context.name, RANDOM, context.seed), network.graph.input_shapes["x"][0] or 0
-        with torch.random.fork_rng():
-            torch.manual_seed(context.seed)
-            described = registry.build("invariances/animalfaces-autoencoder", size=SIDE, latent=dim).eval()
-    else:
-        experts = _read(context)
-        grey = classifier(context.name, experts.classifier, experts.seed)
-        described = weights.load(experts.autoencoder)
-    images, labels = _parts(data, described)["test"].tensors()
-    layers = {_name(context.name)[-1]: Layer(grey.encode, network)}
-    features = _Features(grey)
-    return System(layers, grey.logits, SmallAutoencoder(described), features, images, labels)
+        _initialise([*layers.values(), *biases.values()], images)
+    logits = None if fixed.kind(context.name) == fixed.FACENET else grey.logits
+    return System(layers, logits, described, Features(grey), images, labels, biases, concepts, names(concepts))
 
 
-def train(context: Context, data: str, experts: Experts, settings: Fit) -> None:
-    """Trains the flow of a published cut; writes its weights and which experts it belongs to.
-
-    Raises:
-        ValueError: without images or an autoencoder, or for one with another latent; FileNotFoundError for no file.
-    """
-    if not experts.autoencoder:
-        raise ValueError(
-            f"train {context.name}: expected autoencoder=FILE, a safetensors file such as the one that "
-            "zoo train invariances/animalfaces leaves"
-        )
-    grey = classifier(context.name, experts.classifier, experts.seed)
-    described = weights.load(experts.autoencoder)
-    parts = _parts(data, described)
-    with torch.random.fork_rng():
-        torch.manual_seed(context.seed)
-        network = registry.build(context.name, **context.options)
-    dim, latent = network.graph.input_shapes["x"], described.graph.output_shapes["latent"]
-    if dim != latent:
-        raise ValueError(f"dim: expected the autoencoder's {latent[0]} latent numbers (dim={latent[0]}), got {dim[0]}")
-    batch = settings.batch * settings.accumulate * settings.devices
-    experiment = InvarianceExperiment(network, _Encoder(described), _Encode(grey), batch)
-    context.out.mkdir(parents=True, exist_ok=True)
-    (context.out / FILE).write_text(json.dumps(asdict(experts), indent=2) + "\n", encoding="utf-8")
-    folder = context.out / "training" / context.name
-    found = fit(
-        experiment,
-        Data(parts["train"], parts["test"]),
-        folder,
-        settings,
-        context.console,
-        identity={"autoencoder": fingerprint(described), "classifier": fingerprint(grey)},
-        restart=context.fresh,
-    )
-    file = save_weights(context.out, context.file(context.name).stem, network, {"history": found.history})
-    context.console.print(f"weights: {file}", highlight=False)
-
-
-class _Encode(nn.Module):
-    """A greybox's representation as a module."""
-
-    def __init__(self, grey: Greybox) -> None:
-        super().__init__()
-        self.grey = grey
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.grey.encode(images)
-
-
-class _Encoder(nn.Module):
-    """An autoencoder's posterior as a module."""
-
-    def __init__(self, network: BuiltGraph) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        mean, deviation = self.network.encoder(images)  # type: ignore[operator]
-        return mean, deviation
-
-
-class _Features:
+class Features:
     """Images -> the representation as a vector (B, F)."""
 
     def __init__(self, grey: Greybox) -> None:
         self.grey = grey
 
     def __call__(self, images: Tensor) -> Tensor:
-        z = self.grey.encode(images)
+        z = torch.cat([self.grey.encode(chunk) for chunk in images.split(CHUNK)])
         return z if z.ndim == 2 else z.mean((2, 3))
 
 
-def _name(name: str) -> list[str]:
-    """The words of a cut's name: its classifier's, and the paper's name of the layer at the end."""
-    return name.rpartition("/")[2].split("-")
+def names(concepts: BuiltGraph | None) -> tuple[str, ...]:
+    """Of a flow's concepts."""
+    return () if concepts is None else tuple(concepts.graph.output_shapes)
 
 
-def _read(context: Context) -> Experts:
-    path: Path = context.out / FILE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"experts: no file {str(path)!r}, which names the fixed networks; zoo train {context.name} writes it"
-        )
-    return Experts(**json.loads(path.read_text(encoding="utf-8")))
+def parts(data: str, described: Autoencoder) -> dict[str, folders.ImageFiles]:
+    """The images of a folder, those to train with and those held out; ValueError without a folder."""
+    return folders.split(_folder(data, described), SHARES)
 
 
-def _parts(data: str, autoencoder: BuiltGraph) -> dict[str, folders.ImageFiles]:
+def _folder(data: str, described: Autoencoder) -> folders.ImageFiles:
     if not data:
         raise ValueError("data: expected data=FOLDER with images, or a sub-folder of them for each class")
-    side = autoencoder.graph.input_shapes["image"][1] or SIDE
-    return folders.split(folders.folder(data, side), SHARES)
+    return folders.folder(data, described.size)
+
+
+def _images(context: Context, data: str, described: Autoencoder, held_out: bool) -> tuple[Tensor, Tensor]:
+    """Images and labels: a folder's (those held out if the flow was trained here), or what BigGAN draws."""
+    if data or not isinstance(described, Generator):
+        held_out = held_out and not isinstance(described, Generator)
+        return (parts(data, described)["test"] if held_out else _folder(data, described)).tensors()
+    with torch.no_grad():
+        latents, classes = _drawn(described, mixed(context.seed, *b"drawn"))
+        return torch.cat([described.decode(latent[None]) for latent in latents]), classes
+
+
+def _drawn(described: Generator, seed: int) -> tuple[Tensor, Tensor]:
+    """Latents of BigGAN's own images (N, D), and their classes."""
+    random = np.random.RandomState(seed % 2**32)
+    code = torch.from_numpy(zcodes.codes(random, DRAWN, described.code))
+    classes = torch.from_numpy(random.choice(described.generator.classes, DRAWN))
+    return torch.cat([code, described.generator.embed(classes)], 1), classes
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A flow, and the file that it came from; None if it is random."""
+
+    name: str
+    network: BuiltGraph
+    file: Path | None
+
+    @property
+    def cut(self) -> str:
+        """The layer that it belongs to."""
+        return fixed.words(self.name)[-1]
+
+    @property
+    def classifier(self) -> str:
+        """The name of the network that it belongs to."""
+        return "-".join(fixed.words(self.name)[:-1])
+
+    @property
+    def trained_on_a_folder(self) -> bool:
+        """Whether ``zoo train`` made it, so that part of its folder is held out."""
+        return self.file is not None and fixed.noted(self.file)
+
+    def experts(self, chosen: Experts) -> Experts:
+        """What it belongs to, see :func:`zoo.invariances.experts.of_file`."""
+        return chosen.untrained() if self.file is None else fixed.of_file(self.file, chosen)
+
+    def check(self, described: Autoencoder) -> None:
+        """Raises ValueError unless it takes an autoencoder's latents."""
+        dim = self.network.graph.input_shapes["x"][0]
+        if dim != described.latent:
+            raise ValueError(
+                f"dim: expected the autoencoder's {described.latent} latent numbers (dim={described.latent}), "
+                f"{self.name} has {dim}"
+            )
+
+
+def _own_file(context: Context) -> Path | None:
+    if context.random:
+        return None
+    return context.file(context.name) if context.weights is None else Path(context.weights)
+
+
+def _named(context: Context, spec: str) -> Flow:
+    """A further flow, ``NAME`` or ``NAME:FILE``: in the folder ``out`` if it was trained there, else the published."""
+    word, _, file = spec.partition(":")
+    name = word if "/" in word else f"invariances/{word}"
+    if name == context.name:
+        raise ValueError(f"others, rival: expected another network than {name} itself")
+    if context.random and not file:
+        with torch.random.fork_rng():
+            torch.manual_seed(mixed(context.seed, *name.encode()))
+            return Flow(name, registry.build(name, **context.options).eval(), None)
+    if not file and context.file(name).is_file():
+        file = str(context.file(name))
+    path = Path(file) if file else published.fetch(name)
+    options = {} if path.suffix == ".safetensors" else context.options
+    return Flow(name, registry.load(name, path, **options), path)
+
+
+def _others(context: Context, specs: str, described: Autoencoder) -> list[Flow]:
+    """Further cuts of the same classifier."""
+    found = [_named(context, spec) for spec in specs.split(",") if spec]
+    for other in found:
+        other.check(described)
+        if fixed.words(other.name)[:-1] != fixed.words(context.name)[:-1]:
+            raise ValueError(f"others: expected cuts of the classifier of {context.name}, got {other.name}")
+    return found
+
+
+def _concepts(file: str, described: Autoencoder) -> BuiltGraph | None:
+    """The flow to concepts in a file of ours, if one is named."""
+    if not file:
+        return None
+    flow = Flow("concepts_from", weights.load(file), Path(file))
+    flow.check(described)
+    return flow.network
+
+
+def _of_concepts(concepts: BuiltGraph, described: Autoencoder, images: Tensor, labels: Tensor) -> System:
+    """What edits need: no cut, and the latent's mean as features."""
+    return System(
+        {}, None, described, lambda x: described.posterior(x)[0], images, labels, {}, concepts, names(concepts)
+    )
+
+
+@torch.no_grad()
+def _initialise(layers: Sequence[Layer], images: Tensor) -> None:
+    """Initialises the actnorms of random flows by a batch of two images or more."""
+    for layer in layers:
+        z = layer.represent(images[:DRAWN])
+        layer.flow(torch.randn(len(z), layer.flow.graph.input_shapes["x"][0] or 0), z)

@@ -83,7 +83,7 @@ def _figures(system: System, context: Context, draws: int, epsilon: float) -> di
     metrics["attack"]["epsilon"] = epsilon
     final = [*system.layers.values()][-1]
     views.film(system, final, opening.frames(system, ""), opening.still(system, ""), out / "video.gif")
-    if system.rivals:
+    if system.biases:
         metrics["texture"] = views.texture(system, some, out / "texture.png", 4, noise)
     if system.concepts is not None:
         metrics["edit"] = {

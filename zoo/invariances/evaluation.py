@@ -80,11 +80,11 @@ def explanation_table(found: Explanation) -> Table:
 
 @dataclass(frozen=True)
 class CutFigures:
-    """Of one cut's samples: spread, distance of two, class kept, similarity of their z, Fréchet distance of sets."""
+    """Of one cut's samples: spread, distance of two, class kept (if any), similarity of their z, Fréchet distance."""
 
     variance: float
     distance: float
-    class_kept: float
+    class_kept: float | None
     similarity: Similarity
     frechet: Spread
 
@@ -100,7 +100,7 @@ def measure(system: System, layer: Layer, features: Features, draws: int, noise:
     return CutFigures(
         statistics(drawn).spread,
         pairwise_distance(drawn),
-        class_kept(system, images, drawn),
+        class_kept(system, images, drawn).get("class_kept"),
         similarity(z, again, noise),
         distance,
     )
@@ -117,7 +117,7 @@ def measures_table(found: Mapping[str, CutFigures]) -> Table:
             cut,
             f"{f.variance:.4f}",
             f"{f.distance:.2f}",
-            f"{f.class_kept:.1%}",
+            "" if f.class_kept is None else f"{f.class_kept:.1%}",
             f"{own.mean:.3f} ± {own.std:.3f}",
             f"{other.mean:.3f} ± {other.std:.3f}",
             f"{f.frechet.mean:.2f} ± {f.frechet.std:.2f}",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flowkit.graph import BuiltGraph
 from zoo.iin import losses
+from zoo.invariances.autoencoders import Generator
 
 LEARNING_RATE = 4.5e-6
 """For each image of a batch."""
@@ -73,6 +74,34 @@ class InvarianceExperiment(_LatentExperiment):
         with torch.no_grad():
             latents, z = self.latents(batch["image"]), self._experts[1](batch["image"])
         return losses.unsupervised(*self.network(latents, z)).loss
+
+
+class TextureExperiment(_LatentExperiment):
+    """The flow t of a cut, on images that BigGAN draws (texture bias). Batches have "z", a code, and "class".
+
+    What the flow learns is the code and the class embedding after the dequantiser, which makes embeddings continuous;
+    the image is that of the embedding itself.
+
+    Arguments:
+        generator: D, a :class:`zoo.invariances.autoencoders.Generator`.
+        dequantiser: embeddings and noise (B, 128) -> outputs, the last of which is the embedding again.
+        represent: images (B, 3, S, S) in [-1, 1] -> z.
+        network, batch: as for :class:`_LatentExperiment`.
+    """
+
+    def __init__(
+        self, network: BuiltGraph, generator: Generator, dequantiser: nn.Module, represent: nn.Module, batch: int
+    ) -> None:
+        super().__init__(network, generator, batch, (dequantiser, represent))
+        self._generator = (generator,)
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        (generator,), (_, dequantiser, represent) = self._generator, self._experts
+        with torch.no_grad():
+            embedding = generator.generator.embed(batch["class"])
+            *_, smooth = dequantiser(embedding, torch.randn_like(embedding))
+            z = represent(generator.decode(torch.cat([batch["z"], embedding], 1)))
+        return losses.unsupervised(*self.network(torch.cat([batch["z"], smooth], 1), z)).loss
 
 
 class ConceptExperiment(_LatentExperiment):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import torch
+
 from flowkit import graph as g
+from flowkit.graph import BuiltGraph, Input
 from zoo.blocks import autoencoder, embedders, flow
 from zoo.blocks import biggan as big
 from zoo.iin.graph import factor_transformer
@@ -160,10 +164,43 @@ def biggan(size: int = 128, latent: int = 120, width: int = 96, classes: int = I
     return big.generator(size, latent, width, classes)
 
 
-@register({"bigae-animals": {}, "bigae-animalfaces": {"norm": "batch", "last_norm": "batch"}})
-def bigae(norm: big.Norm = "actnorm", last_norm: big.Norm = "actnorm", normalised: int = 1) -> g.Graph:
-    """The complete description of an image: image (3, 128, 128) in [-1, 1] -> latent (128,) -> image.
+@register(
+    {
+        "bigae-animals": {},
+        "bigae-animalfaces": {"norm": "batch", "last_norm": "batch"},
+        "bigae-tiny": {"latent": 104, "width": 4, "layers": 18, "classes": 10, "hidden": 16},
+    }
+)
+def bigae(
+    norm: big.Norm = "actnorm",
+    last_norm: big.Norm = "actnorm",
+    normalised: int = 1,
+    latent: int = 128,
+    width: int = 96,
+    layers: int = 101,
+    classes: int = IMAGENET,
+    hidden: int = 2000,
+) -> g.Graph:
+    """The complete description of an image: image (3, 128, 128) in [-1, 1] -> latent (D,) -> image.
 
     The authors' ``BigAE``; see :func:`zoo.blocks.biggan.autoencoder`. Their weights need ``normalised=2``.
     """
-    return big.autoencoder(128, 128, 96, norm, last_norm, normalised)
+    return big.autoencoder(
+        128, latent, width, norm, last_norm, normalised, layers=layers, classes=classes, hidden=hidden
+    )
+
+
+def beyond_embedder(network: BuiltGraph) -> BuiltGraph:
+    """The rest of a :func:`cinn`, given the embedding of z as "embedder": so that z is embedded once for all samples.
+
+    Its modules are those of ``network``.
+    """
+    graph = network.graph
+    x = next(value for value in graph.inputs if value.name == "x")
+    inputs = x, Input("embedder", graph.shapes["embedder"])
+    rest = replace(graph, inputs=inputs, nodes=tuple(node for node in graph.nodes if node.name != "embedder"))
+    with torch.device("meta"):
+        built = rest.build()
+    for node in rest.nodes:
+        setattr(built, node.name, network.get_submodule(node.name))
+    return built.train(network.training)

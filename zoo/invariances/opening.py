@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from zoo.data.folders import read_image
 from zoo.data.images import nchw, smallest_centre
 from zoo.invariances import cuts, runs, tasks, video
+from zoo.invariances.cuts import Choice
 from zoo.invariances.small import CUTS
 from zoo.invariances.system import System
 from zoo.verbs import Context
@@ -43,16 +45,19 @@ def task(context: Context, data: str) -> tasks.Task:
     return tasks.task(run, data, context.seed)
 
 
-def system(context: Context, data: str) -> System:
+def system(context: Context, choice: Choice) -> System:
     """The system of a name.
 
     Raises:
-        ValueError: for a network that no system is built around.
+        ValueError: for a network that no system is built around, or one of other experts for a small system.
         FileNotFoundError: if it has not been trained.
     """
     if small(context.name) is None:
-        return cuts.system(context, data)
-    return runs.system(task(context, data), context)
+        return cuts.system(context, choice)
+    given = [key for key, value in asdict(replace(choice, data="")).items() if value]
+    if given:
+        raise ValueError(f"{context.name}: expected no {', '.join(given)}, a small system has its own")
+    return runs.system(task(context, choice.data), context)
 
 
 def frames(system: System, path: str) -> Tensor:

@@ -74,6 +74,7 @@ PUBLISHED: dict[str, Published] = {
     "invariances/biggan-tiny": Published(spare=SPARE),
     "invariances/bigae-animals": Published("bigae_animals", options={"normalised": 2}),
     "invariances/bigae-animalfaces": Published("bigae_animalfaces", options={"normalised": 2}),
+    "invariances/bigae-tiny": Published(options={"normalised": 2}),
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zoo import registry
 from zoo.data.colours import large_digits
+from zoo.invariances.autoencoders import SmallAutoencoder
 from zoo.invariances.small import CONCEPTS, CUTS
 from zoo.invariances.stages import (
     AutoencoderExperiment,
@@ -21,7 +22,7 @@ from zoo.invariances.stages import (
     InvarianceExperiment,
     View,
 )
-from zoo.invariances.system import Layer, SmallAutoencoder, System
+from zoo.invariances.system import Layer, System
 from zoo.invariances.tasks import DigitPairs, Schedule, Task, biased_view
 from zoo.runs.stages import stage
 from zoo.training.batches import Batches, mixed, seeded
@@ -78,10 +79,10 @@ def system(task: Task, context: Context) -> System:
     layers = {
         cut: Layer(partial(_output, network, index), context.network(f"{name}-{cut}")) for index, cut in enumerate(CUTS)
     }
-    rivals, concepts = {}, None
+    biases, concepts = {}, None
     if task.name == "digits":
         biased = partial(_output, context.network(f"{name}-biased"), CUTS.index("dense"))
-        rivals = {"dense": Layer(biased, context.network(f"{name}-biased-dense"))}
+        biases = {"shapes": layers["dense"], "colours": Layer(biased, context.network(f"{name}-biased-dense"))}
         concepts = context.network(f"{name}-concepts")
     return System(
         layers,
@@ -90,7 +91,7 @@ def system(task: Task, context: Context) -> System:
         partial(_output, network, CUTS.index("dense")),
         task.parts["test"].images,
         task.parts["test"].labels,
-        rivals,
+        biases,
         concepts,
         CONCEPTS if concepts is not None else (),
     )

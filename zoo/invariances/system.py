@@ -4,42 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from flowkit.graph import BuiltGraph
+from zoo.invariances.autoencoders import Autoencoder
+from zoo.invariances.graph import beyond_embedder
 
-CHUNK = 256  # images that a network sees at once
+CHUNK, PIXELS = 256, 2**20  # images and pixels that a network sees at once, at most
 Expert = Callable[[Tensor], Tensor]
-
-
-class Autoencoder(Protocol):
-    """The complete description of an image: E and D."""
-
-    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) in [-1, 1] -> mean and deviation of the latents, (B, D) each."""
-        ...
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, D) -> images (B, C, H, W) in [-1, 1]."""
-        ...
-
-
-class SmallAutoencoder:
-    """A trained ``digits-autoencoder`` or ``animalfaces-autoencoder``."""
-
-    def __init__(self, network: BuiltGraph) -> None:
-        self.network = network
-
-    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        mean, deviation = self.network.encoder(images)  # type: ignore[operator]
-        return mean, deviation
-
-    def decode(self, latents: Tensor) -> Tensor:
-        images: Tensor = self.network.decoder(latents)  # type: ignore[operator]
-        return images
 
 
 @dataclass(frozen=True)
@@ -49,6 +24,11 @@ class Layer:
     represent: Expert
     flow: BuiltGraph
 
+    @cached_property
+    def beyond_embedder(self) -> BuiltGraph:
+        """The flow, given the embedding of z."""
+        return beyond_embedder(self.flow)
+
 
 @dataclass(frozen=True)
 class System:
@@ -56,26 +36,28 @@ class System:
 
     Arguments:
         layers: cuts by name, from the image to the decision.
-        logits: images -> (B, K), with a gradient.
+        logits: images -> (B, K), with a gradient; None for a network that tells no classes, such as FaceNet.
         autoencoder: E and D.
-        features: images -> (B, F), for Fréchet distances offline.
+        features: images -> (B, F), for Fréchet distances offline and for how far an edit moves them.
         images, labels: held-out examples, (N, C, H, W) in [-1, 1] and (N,).
-        rivals: cuts of another classifier with another bias, by name.
+        biases: two cuts or more, of classifiers with different biases, by what those are.
         concepts: the flow of latents to concepts, with ``names`` for them.
     """
 
     layers: Mapping[str, Layer]
-    logits: Expert
+    logits: Expert | None
     autoencoder: Autoencoder
     features: Expert
     images: Tensor
     labels: Tensor
-    rivals: Mapping[str, Layer] = field(default_factory=dict)
+    biases: Mapping[str, Layer] = field(default_factory=dict)
     concepts: BuiltGraph | None = None
     names: Sequence[str] = ()
 
     def layer(self, name: str) -> Layer:
         """A cut by name, the last one for an empty name; ValueError lists those that exist."""
+        if not self.layers:
+            raise ValueError("layer: there is none; expected the name of a cut, such as invariances/alexnet-fc7")
         if not name:
             return [*self.layers.values()][-1]
         if name not in self.layers:
@@ -88,7 +70,9 @@ class System:
 
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) -> classes (B,)."""
+        """Images (B, C, H, W) -> classes (B,); ValueError for a network that tells none."""
+        if self.logits is None:
+            raise ValueError("classes: expected a classifier, this network tells no classes")
         return _chunked(self.logits, images).argmax(1)
 
     @torch.no_grad()
@@ -104,14 +88,14 @@ class System:
     @torch.no_grad()
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A sample of the posterior over latents, (B, D), as in training."""
-        pairs = [self.autoencoder.posterior(chunk) for chunk in images.split(CHUNK)]
+        pairs = [self.autoencoder.posterior(chunk) for chunk in images.split(_chunk(images.shape[-1]))]
         mean, deviation = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         return mean + deviation * torch.randn(mean.shape, generator=generator)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """D: latents (B, D) -> images."""
-        return _chunked(self.autoencoder.decode, latents)
+        return _chunked(self.autoencoder.decode, latents, self.autoencoder.size)
 
     @torch.no_grad()
     def invariances(self, layer: Layer, latents: Tensor, z: Tensor) -> Tensor:
@@ -122,18 +106,19 @@ class System:
     @torch.no_grad()
     def latents(self, layer: Layer, v: Tensor, z: Tensor) -> Tensor:
         """The latent t^-1(v | z) (B, D), for z of one image or as many as v has."""
-        latents = layer.flow.inverse(v, z.expand(len(v), *z.shape[1:]))[0]
-        return torch.as_tensor(latents)
+        return torch.as_tensor(layer.flow.inverse(v, z)[0])
 
     def render(self, layer: Layer, v: Tensor, z: Tensor) -> Tensor:
         """D(t^-1(v | z)): the image (B, C, H, W) that is v apart from what z says."""
         return self.decode(self.latents(layer, v, z))
 
+    @torch.no_grad()
     def draw(self, layer: Layer, z: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Latents (M, N, D) of ``count`` = M invariances for each of N representations."""
+        """Latents (M, N, D) of ``count`` = M invariances for each of N representations, each embedded once."""
         dim = layer.flow.graph.input_shapes["x"][0] or 0
         noise = torch.randn(count, len(z), dim, generator=generator)
-        return torch.stack([self.latents(layer, v, z) for v in noise])
+        embedded = layer.flow.embedder(z)  # type: ignore[operator]
+        return torch.stack([layer.beyond_embedder.inverse(v, embedded)[0] for v in noise])
 
     def samples(self, layer: Layer, z: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Images (M, N, C, H, W) of ``count`` = M invariances for each of N representations."""
@@ -141,5 +126,10 @@ class System:
         return self.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
 
 
-def _chunked(expert: Expert, values: Tensor) -> Tensor:
-    return torch.cat([expert(chunk) for chunk in values.split(CHUNK)])
+def _chunked(expert: Expert, values: Tensor, side: int = 0) -> Tensor:
+    """Applied piece by piece; ``side`` of the images that come of it, by default of those that go in."""
+    return torch.cat([expert(chunk) for chunk in values.split(_chunk(side or values.shape[-1]))])
+
+
+def _chunk(side: int) -> int:
+    return max(1, min(CHUNK, PIXELS // side**2))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +15,35 @@ from zoo.verbs import Context, verb
 if TYPE_CHECKING:
     from torch import Generator
 
+    from zoo.invariances.cuts import Choice
     from zoo.invariances.system import System
+
+Of = Callable[..., None]
+
+
+def of_system(function: Of) -> Of:
+    """Makes a verb of a function of (context, system, noise): its options, and those that say what the system is of.
+
+    Those are ``data``, ``autoencoder``, ``classifier``, ``others`` and ``concepts_from``, see
+    :class:`zoo.invariances.cuts.Choice`.
+    """
+    context, _, _, *own = inspect.signature(function).parameters.values()
+    chosen = [inspect.Parameter(name, context.KEYWORD_ONLY, default="", annotation="str") for name in CHOICE]
+
+    @functools.wraps(function)
+    def run(context: Context, **options: Any) -> None:
+        from zoo.invariances.cuts import Choice
+
+        choice = Choice(**{name: options.pop(name, "") for name in CHOICE})
+        function(context, *_open(context, choice), **options)
+
+    known = [context, *own, *chosen]
+    run.__signature__ = inspect.Signature(known)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in known}
+    return verb(run)
+
+
+CHOICE = ("data", "autoencoder", "classifier", "others", "concepts_from")
 
 
 @verb
@@ -22,7 +52,8 @@ def train(
     *,
     data: str = "",
     autoencoder: str = "",
-    classifier: str = "imagenet",
+    classifier: str = "",
+    dequantiser: str = "",
     steps: int = 250_000,
     batch: int = 16,
     every: int = 1000,
@@ -31,25 +62,27 @@ def train(
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
     workers: int = 0,
 ) -> None:
-    """Trains a small system whole (what the folder lacks), or the flow of a published cut on a folder of images."""
-    from zoo.invariances import cuts, opening, runs
+    """Trains a small system whole (what the folder lacks), or a published flow: that of a cut, or to concepts."""
+    from zoo.invariances import opening, runs, training
+    from zoo.invariances.experts import Experts
     from zoo.training.fit import Fit
 
     if opening.small(context.name) is None:
         settings = Fit(
             steps, batch, every, accumulate, precision, devices, seed=context.seed, workers=workers, keep_best=False
         )
-        cuts.train(context, data, cuts.Experts(autoencoder, classifier, context.seed), settings)
+        training.train(context, data, dequantiser, settings, Experts(autoencoder, classifier, context.seed))
     else:
         runs.train(opening.task(context, data), context, context.console)
 
 
-@verb
-def encode(context: Context, *, layer: str = "", first: int = 0, count: int = 8, data: str = "") -> None:
+@of_system
+def encode(
+    context: Context, system: System, noise: Generator, *, layer: str = "", first: int = 0, count: int = 8
+) -> None:
     """Writes z, the latent, v and the log-det of some images as safetensors."""
     from safetensors.torch import save_file
 
-    system, _ = _open(context, data)
     images = _images(system, first, count)
     tensors = {"image": images, "latent": system.mean(images)}
     for name, cut in system.chosen(layer or _cut(context)).items():
@@ -61,24 +94,29 @@ def encode(context: Context, *, layer: str = "", first: int = 0, count: int = 8,
     context.console.print(", ".join(f"{key} {tuple(value.shape)}" for key, value in tensors.items()), highlight=False)
 
 
-@verb
-def visualize(context: Context, *, image: int = 0, draws: int = 8, data: str = "") -> None:
+@of_system
+def visualize(context: Context, system: System, noise: Generator, *, image: int = 0, draws: int = 8) -> None:
     """Shows what each layer does not see of an image: a row for each, with mean, variance and samples."""
     from zoo.invariances import views
 
-    system, noise = _open(context, data)
     one = _images(system, image, 1)
     _say(context, "visualize", views.layers(system, one, context.out / "visualize.png", draws, noise))
 
 
-@verb
+@of_system
 def sample(
-    context: Context, *, layer: str = "", first: int = 0, count: int = 8, draws: int = 8, data: str = ""
+    context: Context,
+    system: System,
+    noise: Generator,
+    *,
+    layer: str = "",
+    first: int = 0,
+    count: int = 8,
+    draws: int = 8,
 ) -> None:
     """Draws images with the representation of given ones: a row for each."""
     from zoo.invariances import views
 
-    system, noise = _open(context, data)
     images = _images(system, first, count)
     figures: dict[str, float] = {}
     for name, cut in system.chosen(layer or _cut(context)).items():
@@ -87,120 +125,157 @@ def sample(
     _say(context, "sample", figures)
 
 
-@verb
-def reconstruct(context: Context, *, layer: str = "", first: int = 0, count: int = 8, data: str = "") -> None:
+@of_system
+def reconstruct(
+    context: Context, system: System, noise: Generator, *, layer: str = "", first: int = 0, count: int = 8
+) -> None:
     """Passes images through the autoencoder and through every flow and back."""
     from zoo.invariances import views
 
-    system, _ = _open(context, data)
     chosen, images = system.chosen(layer or _cut(context)), _images(system, first, count)
     _say(context, "reconstruct", views.reconstructions(system, chosen, images, context.out / "reconstruct.png"))
 
 
-@verb
-def swap(context: Context, *, layer: str = "", first: int = 0, count: int = 6, data: str = "") -> None:
+@of_system
+def swap(
+    context: Context, system: System, noise: Generator, *, layer: str = "", first: int = 0, count: int = 6
+) -> None:
     """Combines what a layer sees of some images with what it does not see of the others."""
     from zoo.invariances import views
 
-    system, _ = _open(context, data)
     name = layer or _cut(context) or [*system.layers][-1]
     images = _images(system, first, count)
     _say(context, "swap", views.swaps(system, name, system.layer(name), images, context.out / "swap.png"))
 
 
-@verb
-def mix(context: Context, *, first: int = 0, second: int = 1, data: str = "") -> None:
+@of_system
+def mix(context: Context, system: System, noise: Generator, *, first: int = 0, second: int = 1) -> None:
     """Recombines two images at every layer: v of one with z of the other."""
     from zoo.invariances import views
 
-    system, _ = _open(context, data)
     _say(context, "mix", views.mixes(system, _pair(system, first, second), context.out / "mix.png"))
 
 
-@verb
+@of_system
 def interpolate(
-    context: Context, *, layer: str = "", first: int = 0, second: int = 1, steps: int = 7, data: str = ""
+    context: Context,
+    system: System,
+    noise: Generator,
+    *,
+    layer: str = "",
+    first: int = 0,
+    second: int = 1,
+    steps: int = 7,
 ) -> None:
     """Goes from one image's invariances to another's, at the representation of the first."""
     from zoo.invariances import views
 
     if steps < 2:
         raise ValueError(f"steps: expected 2 or more, got {steps}")
-    system, _ = _open(context, data)
     chosen, pair = system.chosen(layer or _cut(context)), _pair(system, first, second)
     _say(context, "interpolate", views.interpolations(system, chosen, pair, context.out / "interpolate.png", steps))
 
 
-@verb
+@of_system
 def attack(
-    context: Context, *, layer: str = "", epsilon: float = 0.02, count: int = 128, shown: int = 4, data: str = ""
+    context: Context,
+    system: System,
+    noise: Generator,
+    *,
+    layer: str = "",
+    epsilon: float = 0.02,
+    count: int = 128,
+    shown: int = 4,
 ) -> None:
     """Attacks the classifier (FGSM) and shows what its layers see of the attacked images."""
     from zoo.invariances import views
 
     if epsilon <= 0:
         raise ValueError(f"epsilon: expected more than 0, got {epsilon}")
-    system, noise = _open(context, data)
     chosen, examples = system.chosen(layer or _cut(context)), (system.images[:count], system.labels[:count])
     figures = views.attack(system, chosen, examples, context.out / "attack.png", epsilon, shown, noise)
     _say(context, "attack", {"epsilon": epsilon, **figures})
 
 
 @verb
-def texture(context: Context, *, first: int = 0, count: int = 8, draws: int = 4, data: str = "") -> None:
-    """Shows the same images as two classifiers with different biases see them."""
+def texture(
+    context: Context,
+    *,
+    first: int = 0,
+    count: int = 8,
+    draws: int = 4,
+    data: str = "",
+    autoencoder: str = "",
+    classifier: str = "",
+    rival: str = "",
+    rival_classifier: str = "",
+) -> None:
+    """Shows the same images as two classifiers with different biases see them; ``rival`` is the cut of the other."""
     from zoo.invariances import views
+    from zoo.invariances.cuts import RIVALS, Choice
 
-    system, noise = _open(context, data)
+    rival = rival or RIVALS.get(context.name, "")
+    choice = Choice(data, autoencoder, classifier, rival=rival, rival_classifier=rival_classifier)
+    system, noise = _open(context, choice)
     images = _images(system, first, count)
     _say(context, "texture", views.texture(system, images, context.out / "texture.png", draws, noise))
 
 
-@verb
-def edit(context: Context, *, concept: str = "ink", first: int = 0, count: int = 8, data: str = "") -> None:
-    """Replaces one concept of each image by the next image's."""
+@of_system
+def edit(
+    context: Context, system: System, noise: Generator, *, concept: str = "", first: int = 0, count: int = 8
+) -> None:
+    """Replaces one concept of each image, by default the first, by the next image's."""
     from zoo.invariances import views
 
-    system, _ = _open(context, data)
     images = _images(system, first, count)
+    name = concept or next(iter(system.names), "")
     pairs = images, images.roll(-1, 0)
-    _say(context, "edit", views.edits(system, concept, pairs, context.out / f"edit_{concept}.png"))
+    _say(context, "edit", views.edits(system, name, pairs, context.out / f"edit_{name}.png"))
 
 
-@verb
+@of_system
 def video(
-    context: Context, *, frames: str = "", still: str = "", layer: str = "", film: str = "video.gif", data: str = ""
+    context: Context,
+    system: System,
+    noise: Generator,
+    *,
+    frames: str = "",
+    still: str = "",
+    layer: str = "",
+    film: str = "video.gif",
 ) -> None:
     """Translates a film (or a made-up one): v of each frame, z of one still image, which is a file or a number."""
     from zoo.invariances import opening, views
 
-    system, _ = _open(context, data)
     moving = opening.frames(system, frames)
     one = opening.still(system, still)
     cut = system.layer(layer or _cut(context))
     _say(context, "video", views.film(system, cut, moving, one, context.out / film))
 
 
-@verb
-def explain(context: Context, *, draws: int = 10, repeats: int = 5, count: int = 100, data: str = "") -> None:
+@of_system
+def explain(
+    context: Context, system: System, noise: Generator, *, draws: int = 10, repeats: int = 5, count: int = 100
+) -> None:
     """Tells how much of the variance of the latent and of the concepts each layer explains: table and pictures."""
     from zoo.invariances import evaluation
 
-    system, noise = _open(context, data)
     found = evaluation.explain(system, system.images[:count], draws, repeats, noise)
     evaluation.draw_explanation(found, context.out)
     context.console.print(evaluation.explanation_table(found))
     _write(context, "explain", asdict(found))
 
 
-@verb
+@of_system
 def evaluate(
     context: Context,
+    system: System,
+    noise: Generator,
     *,
     layer: str = "",
     sets: int = 3,
     features: Literal["classifier", "inception"] = "classifier",
-    data: str = "",
 ) -> None:
     """Fréchet distance (FID with features=inception) over sets of samples, classes kept, similarity of z."""
     from zoo.invariances import evaluation
@@ -208,7 +283,6 @@ def evaluate(
 
     if sets < 2:
         raise ValueError(f"sets: expected 2 or more, for a deviation, got {sets}")
-    system, noise = _open(context, data)
     network = inception() if features == "inception" else system.features
     chosen = system.chosen(layer or _cut(context))
     found = {name: evaluation.measure(system, cut, network, sets, noise) for name, cut in chosen.items()}
@@ -224,11 +298,11 @@ def demo(context: Context, *, data: str = "", draws: int = 8, epsilon: float = 0
     whole.run(context, data, draws, epsilon)
 
 
-def _open(context: Context, data: str) -> tuple[System, Generator]:
+def _open(context: Context, choice: Choice) -> tuple[System, Generator]:
     from zoo.invariances import opening
     from zoo.training.batches import seeded
 
-    return opening.system(context, data), seeded(context.seed, *b"verbs")
+    return opening.system(context, choice), seeded(context.seed, *b"verbs")
 
 
 def _cut(context: Context) -> str:

@@ -33,21 +33,34 @@ def layers(system: System, image: Tensor, path: Path, draws: int, noise: torch.G
 def samples(
     system: System, name: str, layer: Layer, images: Tensor, path: Path, draws: int, noise: torch.Generator
 ) -> Figures:
-    """A row for each image: input, D(E(x)), mean, variance, samples; their distance, and whether classes are kept."""
+    """A row for each image: input, D(E(x)), mean, variance, samples; their distance, and whether classes are kept.
+
+    Without D(E(x)) where there is no E.
+    """
     drawn = system.samples(layer, system.represent(layer, images), draws, noise)
-    found, seen = statistics(drawn), system.decode(system.mean(images))
+    found, seen = statistics(drawn), _seen(system, images)
     highest = float(found.variance.mean(1).max())
     summaries = pictures.summary(found, highest)
-    rows = [[images[i], seen[i], *summaries[i], *drawn[:, i]] for i in range(len(images))]
-    columns = ["input", "D(E(x))", "mean", "variance", *[f"sample {k + 1}" for k in range(draws)]]
+    rows = [[images[i], *seen[i : i + 1], *summaries[i], *drawn[:, i]] for i in range(len(images))]
+    columns = ["input", *["D(E(x))"] * bool(len(seen)), "mean", "variance", *[f"sample {k + 1}" for k in range(draws)]]
     grid(rows, path, columns=columns, title=f"Images with the same {name} representation as the input")
-    return {"distance": pairwise_distance(drawn), "class_kept": class_kept(system, images, drawn)}
+    return {"distance": pairwise_distance(drawn), **class_kept(system, images, drawn)}
 
 
-def class_kept(system: System, images: Tensor, drawn: Tensor) -> float:
-    """Share of samples (M, N, C, H, W) that the classifier puts into the class in which it sees their image."""
+def _seen(system: System, images: Tensor) -> Tensor:
+    """D(E(x)), (B, C, H, W); empty where there is no E."""
+    return system.decode(system.mean(images)) if system.autoencoder.encodes else images[:0]
+
+
+def class_kept(system: System, images: Tensor, drawn: Tensor, name: str = "class_kept") -> Figures:
+    """Share of samples (M, N, C, H, W) that the classifier puts into the class in which it sees their image.
+
+    No figure for a network that tells no classes.
+    """
+    if system.logits is None:
+        return {}
     wanted = system.classify(images).repeat(len(drawn))
-    return float((system.classify(drawn.flatten(0, 1)) == wanted).float().mean())
+    return {name: float((system.classify(drawn.flatten(0, 1)) == wanted).float().mean())}
 
 
 def reconstructions(system: System, chosen: dict[str, Layer], images: Tensor, path: Path) -> Figures:
@@ -73,7 +86,7 @@ def swaps(system: System, name: str, layer: Layer, images: Tensor, path: Path) -
     labels = [f"v ({name} does not see it)", *[f"z {k + 1}" for k in range(len(images))]]
     columns = ["", *[f"v {k + 1}" for k in range(len(images))]]
     grid(rows, path, rows=labels, columns=columns, title=f"What {name} sees (rows) with what it does not (columns)")
-    return {"class_of_z": class_kept(system, images, mixed.transpose(0, 1))}
+    return class_kept(system, images, mixed.transpose(0, 1), "class_of_z")
 
 
 def mixes(system: System, pair: Tensor, path: Path) -> Figures:
@@ -111,6 +124,8 @@ def attack(
     z of the input, of the attacked image, and of the random control.
     """
     images, labels = examples
+    if system.logits is None:
+        raise ValueError("attack: expected a classifier, this network tells no classes that it could be led away from")
     attacked, control = attacks.fgsm(system.logits, images, epsilon), attacks.random_control(images, epsilon)
     seen = {"original": images, "attacked": attacked, "random_control": control}
     classes = {name: system.classify(x) for name, x in seen.items()}
@@ -118,62 +133,81 @@ def attack(
     rows, titles = [], []
     for i in [*fooled.nonzero()[:, 0].tolist(), *(~fooled).nonzero()[:, 0].tolist()][:shown]:
         one = attacked[i : i + 1]
-        row = [images[i], (attacked[i] - images[i]) / epsilon, attacked[i], system.decode(system.mean(one))[0]]
+        row = [images[i], (attacked[i] - images[i]) / epsilon, attacked[i], *_seen(system, one)]
         for layer in chosen.values():
             for x in (images[i : i + 1], one, control[i : i + 1]):
                 row += list(system.samples(layer, system.represent(layer, x), 2, noise)[:, 0])
         rows.append(row)
         titles.append(f"{int(classes['original'][i])}, attacked {int(classes['attacked'][i])}")
-    columns = ["input", "attack", "attacked", "D(E(attacked))"]
+    columns = ["input", "attack", "attacked", *["D(E(attacked))"] * system.autoencoder.encodes]
     columns += [f"{name}: {of}" if of else "" for name in chosen for of in ("input", "", "attacked", "", "random", "")]
     grid(rows, path, rows=titles, columns=columns, title=f"What the network sees of an attack of {epsilon}")
     accuracies = {f"accuracy_{name}": float((found == labels).float().mean()) for name, found in classes.items()}
-    followed = {}
+    followed: Figures = {}
     for name, layer in chosen.items():
         drawn = system.samples(layer, system.represent(layer, attacked), 4, noise)
-        followed[f"{name}_shows_attacked_class"] = class_kept(system, attacked, drawn)
+        followed |= class_kept(system, attacked, drawn, f"{name}_shows_attacked_class")
     return {**accuracies, **followed}
 
 
 def texture(system: System, images: Tensor, path: Path, draws: int, noise: torch.Generator) -> Figures:
-    """The same images seen by two classifiers with different biases, at one cut of each.
+    """The same images seen by two classifiers with different biases, at one cut of each: a row for each image.
+
+    Figures: for each, the distance of two samples, and the share whose class is that in which the first classifier sees
+    the image.
 
     Raises:
         ValueError: for a system with one classifier.
     """
-    if not system.rivals:
-        raise ValueError("texture: expected a system with a second classifier, such as invariances/digits")
-    name, rival = next(iter(system.rivals.items()))
-    drawn = [system.samples(one, system.represent(one, images), draws, noise) for one in (system.layer(name), rival)]
-    rows = [[images[i], *drawn[0][:, i], *drawn[1][:, i]] for i in range(len(images))]
-    columns = ["input", *[f"{who} {k + 1}" for who in ("shapes", "colours") for k in range(draws)]]
-    title = "One image, as a classifier of shapes sees it and as a classifier of colours does"
-    grid(rows, path, columns=columns, title=title)
-    return {
-        f"{who}_class_kept": class_kept(system, images, samples)
-        for who, samples in zip(("shapes", "colours"), drawn, strict=True)
+    if len(system.biases) < 2:
+        raise ValueError(
+            "texture: expected a system with a second classifier, such as invariances/digits or "
+            "invariances/resnet50-avgpool"
+        )
+    drawn = {
+        who: system.samples(layer, system.represent(layer, images), draws, noise)
+        for who, layer in system.biases.items()
     }
+    beside = torch.cat([*drawn.values()])
+    rows = [[image, *beside[:, i]] for i, image in enumerate(images)]
+    columns = ["input", *[f"{who} {k + 1}" for who in drawn for k in range(draws)]]
+    title = f"One image, as classifiers see it that go by {' and by '.join(drawn)}"
+    grid(rows, path, columns=columns, title=title)
+    figures: Figures = {}
+    for who, samples in drawn.items():
+        figures |= {f"{who}_distance": pairwise_distance(samples)} if draws > 1 else {}
+        figures |= class_kept(system, images, samples, f"{who}_class_kept")
+    return figures
 
 
 def edits(system: System, name: str, pairs: tuple[Tensor, Tensor], path: Path) -> Figures:
-    """One concept of each image replaced by that of its partner: images, partners, results.
+    """One concept of each image replaced by that of its partner: images, partners, D(E(x)), results.
+
+    Figures: how often the class is kept, or is the partner's; how far pixels move, and the representation (Fig. 7).
 
     Raises:
         ValueError: for a system without concepts, or an unknown one.
     """
     if system.concepts is None:
-        raise ValueError("edit: expected a system with a flow to concepts, such as invariances/digits")
+        raise ValueError(
+            "edit: expected a flow to concepts: that of invariances/digits, or concepts_from=FILE, a file that zoo "
+            "train invariances/concepts leaves"
+        )
     if name not in system.names:
         raise ValueError(f"concept: expected one of {', '.join(system.names)}, got {name!r}")
-    edited = replace(system, name, *(system.mean(x) for x in pairs))
-    results = system.decode(edited)
-    rows = [pairs[0], pairs[1], results]
-    grid(rows, path, rows=["image", f"{name} of this", "edited"], title=f"The concept {name}, replaced")
-    moved = (results - system.decode(system.mean(pairs[0]))).square().mean().sqrt()
-    return {
-        "digit_kept": float((system.classify(results) == system.classify(pairs[0])).float().mean()),
-        "digit_of_partner": float((system.classify(results) == system.classify(pairs[1])).float().mean()),
-        "change": float(moved),
+    before = system.decode(system.mean(pairs[0]))
+    results = system.decode(replace(system, name, *(system.mean(x) for x in pairs)))
+    rows = ["image", f"{name} of this", "D(E(image))", "edited"]
+    grid([*pairs, before, results], path, rows=rows, title=f"The concept {name}, replaced")
+    figures = class_kept(system, pairs[0], results[None]) | class_kept(
+        system, pairs[1], results[None], "class_of_partner"
+    )
+    with torch.no_grad():
+        distance = (system.features(results) - system.features(before)).norm(dim=1)
+    return figures | {
+        "change": float((results - before).square().mean().sqrt()),
+        "distance": float(distance.mean()),
+        "distance_deviation": float(distance.std(correction=0)),
     }
 
 

@@ -12,6 +12,7 @@ from zoo import cli
 from zoo.data.colours import large_digits
 from zoo.data.digits import Split
 from zoo.invariances import demo, opening, runs, tasks, video
+from zoo.invariances.cuts import Choice
 from zoo.invariances.small import CONCEPTS, CUTS
 from zoo.verbs import Context
 
@@ -30,7 +31,14 @@ VERBS = {
     "explain": "explained_concepts.png",
     "evaluate": "evaluate.json",
 }
-SMALL = {"sample": "count=2", "explain": "count=6", "evaluate": "sets=2", "attack": "count=4", "swap": "count=2"}
+SMALL = {
+    "edit": "concept=ink",
+    "sample": "count=2",
+    "explain": "count=6",
+    "evaluate": "sets=2",
+    "attack": "count=4",
+    "swap": "count=2",
+}
 
 
 @pytest.mark.parametrize("word", VERBS)
@@ -147,7 +155,7 @@ def test_names_lead_to_systems() -> None:
     assert opening.cut("invariances/digits-logits") == "logits" and opening.cut("invariances/digits") == ""
     assert tasks.task("digits").parts["test"].images.shape[1:] == (3, 16, 16)
     context = Context("invariances/digits", Path("nowhere"), None, random=True)  # type: ignore[arg-type]
-    system = opening.system(context, "")
+    system = opening.system(context, Choice())
     assert torch.equal(
         system.encode(system.images[:4], torch.Generator().manual_seed(1)).isfinite(),
         torch.ones(4, 32, dtype=torch.bool),
