@@ -31,9 +31,14 @@ class Attention(nn.Module):
         self.decoder_att = nn.Linear(state, hidden)
         self.full_att = nn.Linear(hidden, 1)
 
-    def forward(self, pixels: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """pixels (B, P, E) and the state h (B, D) to the attended pixel (B, E) and the weights (B, P)."""
-        scores = self.full_att(F.relu(self.encoder_att(pixels) + self.decoder_att(h)[:, None])).squeeze(2)
+    def forward(self, pixels: Tensor, h: Tensor, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """pixels (B, P, E) and the state h (B, D) to the attended pixel (B, E) and the weights (B, P).
+
+        Arguments:
+            seen: ``encoder_att(pixels)``, which does not depend on the state, if it is known already.
+        """
+        seen = self.encoder_att(pixels) if seen is None else seen
+        scores = self.full_att(F.relu(seen + self.decoder_att(h)[:, None])).squeeze(2)
         weights = scores.softmax(1)
         return (pixels * weights[..., None]).sum(1), weights
 
@@ -62,10 +67,12 @@ class Decoder(nn.Module):
         mean = pixels.mean(1)
         return self.init_h(mean), self.init_c(mean)
 
-    def forward(self, words: Tensor, pixels: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """The next word's log-probabilities (B, V), h and c, after ``words`` (B,)."""
-        seen, _ = self.attention(pixels, state[0])
-        gated = self.f_beta(state[0]).sigmoid() * seen
+    def forward(
+        self, words: Tensor, pixels: Tensor, state: tuple[Tensor, Tensor], seen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The next word's log-probabilities (B, V), h and c, after ``words`` (B,); ``seen`` as in the attention."""
+        attended, _ = self.attention(pixels, state[0], seen)
+        gated = self.f_beta(state[0]).sigmoid() * attended
         h, c = self.decode_step(torch.cat([self.embedding(words), gated], 1), state)
         return self.fc(h).log_softmax(1), h, c
 
@@ -84,12 +91,13 @@ class Decoder(nn.Module):
         if beams > self.fc.out_features:
             raise ValueError(f"captioner: expected at most {self.fc.out_features} beams, one a word, got {beams}")
         every = pixels.expand(beams, -1, -1)
-        state = self.begin(every)
+        seen, state = self.attention.encoder_att(pixels).expand(beams, -1, -1), self.begin(every)
         captions = torch.full((beams, 1), start, device=pixels.device)
         scores = torch.zeros(beams, 1, device=pixels.device)
         ended: list[tuple[float, list[int]]] = []
         for step in range(STEPS):
-            following, h, c = self(captions[:, -1], every[: len(captions)], state)
+            open_beams = len(captions)
+            following, h, c = self(captions[:, -1], every[:open_beams], state, seen[:open_beams])
             totals = (scores + following)[: 1 if step == 0 else None]  # the beams are still the same at first
             best, places = totals.flatten().topk(beams - len(ended))
             parents, words = places // totals.shape[1], places % totals.shape[1]

@@ -1,87 +1,157 @@
-"""Expert one of Network Fusion: sentences by a captioner and BERT, sketches by a ResNet-50; small ones to try out."""
+"""The experts of Network Fusion, opened from files: BigGAN, dequantiser, and what describes images and texts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from zoo import published, registry
+from zoo.experts.biggan import BigGAN
 from zoo.experts.captioner import Captioner
+from zoo.experts.classifiers import greybox
 from zoo.experts.sentences import SentenceEncoder
+from zoo.net2net.experts import Dequantiser, Features
 from zoo.training.batches import seeded
+from zoo.verbs import Context
 
+FLOWS = ("fusion/bert-to-biggan256", "fusion/sketch-to-biggan", "fusion/tiny")
+SENTENCES, SKETCHES, TINY = FLOWS
 PIXELS = 8  # of a side of what the small expert looks at
 
 
 @dataclass(frozen=True)
-class Captions:
-    """Images are captioned, captions embedded: the condition of "bert-to-biggan256"."""
+class Files:
+    """Where the experts' weights are; what is not named is the published one, where there is one.
 
-    captioner: Captioner
-    sentences: SentenceEncoder
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return self.sentences(self.captioner(images))
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features of a classifier after its average pool (B, 2048): the condition of "sketch-to-biggan".
-
-    The published comparison has two ResNet-50: one trained on ImageNet, one on stylised ImageNet, which looks at shape
-    and so sees in a sketch what it sees in a photograph.
+    Arguments:
+        biggan, dequantiser: files as :func:`zoo.load` takes them.
+        captioner, words: the authors' captioner and its word map.
+        bert: folder, see :meth:`zoo.experts.sentences.SentenceEncoder.from_folder`.
+        resnet: a file with torchvision's keys, such as that of a ResNet-50 trained on stylised ImageNet, or "imagenet".
     """
 
-    network: nn.Module
+    biggan: str = ""
+    dequantiser: str = ""
+    captioner: str = ""
+    words: str = ""
+    bert: str = ""
+    resnet: str = ""
 
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-        found: Tensor = self.network(((images + 1) / 2 - mean) / std)
-        return found.flatten(1)
+
+def check(context: Context, **counts: int) -> None:
+    """ValueError for another name than a flow's, or a count below 1."""
+    if context.name not in FLOWS:
+        raise ValueError(f"{context.name}: expected one of {', '.join(FLOWS)}")
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name}: expected at least 1, got {count}")
 
 
-def resnet50(file: str | Path | None = None, seed: int = 0) -> nn.Module:
-    """torchvision's ResNet-50 without its classifier: of a file, or with random weights.
+def generator(context: Context, files: Files) -> BigGAN:
+    """The second expert: of a file, else the published one; of "tiny" or with ``--random``, a fixed random one."""
+    tiny = context.name.startswith(TINY)
+    name = f"{TINY}-biggan" if tiny else "fusion/biggan256"
+    if files.biggan or not (tiny or context.random):
+        return BigGAN(registry.load(name, files.biggan or None))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return BigGAN(registry.build(name).eval())
+
+
+def dequantiser_name(context: Context) -> str:
+    """The registered name of the dequantiser that belongs to a network."""
+    return f"{TINY}-dequantiser" if context.name.startswith(TINY) else "fusion/dequantiser"
+
+
+def dequantiser(context: Context, files: Files) -> Dequantiser:
+    """What makes class embeddings continuous: of a file, else trained in the folder, else the published one.
 
     Raises:
-        FileNotFoundError: if there is no such file; ValueError if it does not fit.
+        FileNotFoundError: for "tiny", of which there is no published one, if it is not trained.
     """
-    from torchvision.models import resnet50 as build
-
-    from zoo.published import read_checkpoint, tensors
-    from zoo.weights import mismatches
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = build(weights=None)
-    if file is not None:
-        found = {key.removeprefix("module."): value for key, value in tensors(read_checkpoint(file)).items()}
-        if faults := mismatches(network.state_dict(), found):
-            raise ValueError(f"resnet50: {str(file)!r} does not fit\n  " + "\n  ".join(faults))
-        network.load_state_dict(found)
-    network.fc = nn.Identity()
-    return network.eval().requires_grad_(False)
+    name = dequantiser_name(context)
+    if files.dequantiser:
+        return Dequantiser(registry.load(name, files.dequantiser))
+    if context.random or context.name == TINY or context.file(name).is_file():
+        return Dequantiser(context.network(name))
+    return Dequantiser(registry.load(name))
 
 
-class Small:
-    """A stand-in that runs in a moment: a fixed random projection of 8 x 8 pixels, or of letters.
+def describer(context: Context, files: Files, dim: int) -> nn.Module:
+    """Expert one: images (B, 3, S, S) in [-1, 1] -> representations (B, C).
+
+    Arguments:
+        dim: C, which the flow is conditioned on.
+
+    Raises:
+        ValueError: if a file that is needed is not named; ValueError or FileNotFoundError if one does not fit.
+    """
+    if context.name == TINY:
+        return Small(dim)
+    if context.name == SKETCHES:
+        if not files.resnet and not context.random:
+            raise ValueError(
+                f"{context.name}: expected resnet=FILE, a ResNet-50 such as that of stylised ImageNet, "
+                "resnet=imagenet for torchvision's, or --random"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(context.seed)
+            return Features(greybox("resnet50", "avgpool", weights=files.resnet or None))
+    said = reader(context, files, dim)
+    assert isinstance(said, SentenceEncoder)
+    captioner = files.captioner or published.fetch(context.name, "captioner")
+    words = files.words or published.fetch(context.name, "captioner-words")
+    return nn.Sequential(Captioner.from_files(captioner, words, legacy=True), said)
+
+
+def reader(context: Context, files: Files, dim: int) -> SentenceEncoder | Letters:
+    """Texts -> representations (B, C), in the space of :func:`describer`.
+
+    Arguments:
+        dim: C, which the flow is conditioned on.
+
+    Raises:
+        ValueError: for a flow that is conditioned on images alone, without a folder, or for a BERT of another width.
+    """
+    if context.name == SKETCHES:
+        raise ValueError(f"text2img: {context.name} is conditioned on images; use sketch2img")
+    if context.name == TINY:
+        return Letters(dim)
+    if not files.bert:
+        raise ValueError(f"{context.name}: expected bert=FOLDER, a BERT of {dim} numbers")
+    found = SentenceEncoder.from_folder(files.bert)
+    if found.dim != dim:
+        raise ValueError(f"bert: {context.name} expects a BERT of {dim} numbers, {files.bert!r} has {found.dim}")
+    return found
+
+
+class Small(nn.Module):
+    """A stand-in that runs in a moment: a fixed random projection of 8 x 8 pixels.
 
     Arguments:
         dim: of the representation.
     """
 
-    def __init__(self, dim: int, seed: int = 0) -> None:
-        self.pixels = torch.randn(3 * PIXELS * PIXELS, dim, generator=seeded(seed, 1)) / (PIXELS * 3**0.5)
-        self.letters = torch.randn(128, dim, generator=seeded(seed, 2))
+    pixels: Tensor
 
-    def __call__(self, images: Tensor) -> Tensor:
-        small = nn.functional.adaptive_avg_pool2d(images, PIXELS)
-        return small.flatten(1) @ self.pixels
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("pixels", torch.randn(3 * PIXELS**2, dim, generator=seeded(0, 1)) / (PIXELS * 3**0.5))
 
-    def read(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> (B, dim), the mean over letters."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) in [-1, 1] -> (B, dim)."""
+        return nn.functional.adaptive_avg_pool2d(images, PIXELS).flatten(1) @ self.pixels
+
+
+class Letters:
+    """A stand-in for a reader: the mean over letters of fixed random vectors. It knows nothing of what they mean."""
+
+    def __init__(self, dim: int) -> None:
+        self.letters = torch.randn(128, dim, generator=seeded(0, 2))
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> (B, dim)."""
         return torch.stack([self.letters[[ord(c) % 128 for c in text]].mean(0) for text in texts])

@@ -1,8 +1,7 @@
-"""The whole of Network Fusion: a BigGAN's samples are described, and the flow learns the way back from descriptions."""
+"""Network Fusion at work: what a flow and a BigGAN make of descriptions, and samples of both to be described."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,85 +9,82 @@ from torch import Tensor
 
 from flowkit.graph import BuiltGraph
 from zoo.blocks.biggan import EMBEDDING
-from zoo.net2net.losses import likelihood, optimizer
-from zoo.training.batches import mixed, seeded
+from zoo.data import zcodes
+from zoo.experts.biggan import BigGAN
+from zoo.net2net.experiment import latents
+from zoo.net2net.translate import backward
 
-Describe = Callable[[Tensor], Tensor]
-"""Images (B, 3, S, S) in [-1, 1] -> representations (B, C): captioner and BERT, or a ResNet-50 on sketches."""
-DIM = 128  # of the dequantiser's noise
+ROWS = 16  # images that are painted at a time
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """BigGAN, dequantiser and flow; all but the flow are fixed.
+    """A flow into a BigGAN, which is fixed.
 
     Arguments:
-        flow: x (Z + 128,) <-> v, given a condition.
-        describe: expert one on images.
+        flow: x (Z + 128,), latent and class embedding, <-> v, given a condition (C,).
     """
 
-    generator: BuiltGraph
-    dequantiser: BuiltGraph
+    generator: BigGAN
     flow: BuiltGraph
-    describe: Describe
 
     @property
-    def latent(self) -> int:
-        """Z, 140 at 256 pixels."""
-        return int(self.generator.graph.input_shapes["latent"][0] or 0)
-
-    @property
-    def classes(self) -> int:
-        """K, 1,000 in the published network."""
-        return int(self.generator.graph.input_shapes["classes"][0] or 0)
-
-    @torch.no_grad()
-    def batch(self, z: Tensor, chosen: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One batch of the authors' data: flow target x (B, Z + 128), condition (B, C), images.
-
-        The image is painted from the clean embedding, the target has the dequantised one.
-
-        Arguments:
-            z: (B, Z).
-            chosen: (B,) int64, classes.
-            noise: (B, 128), of the dequantiser's posterior.
-        """
-        one_hot = torch.nn.functional.one_hot(chosen, self.classes).to(z.dtype)
-        embedding = self.generator.embed(one_hot)  # type: ignore[operator]
-        images = self.generator.painter(z, embedding)  # type: ignore[operator]
-        blurred = self.dequantiser(embedding, noise)[-1]
-        return torch.cat([z, blurred], 1), self.describe(images), images
+    def dim(self) -> int:
+        """C, of the condition."""
+        return condition_of(self.flow)
 
     @torch.no_grad()
     def paint(self, v: Tensor, condition: Tensor) -> Tensor:
         """v (B, Z + 128) and conditions (B, C) -> images: x is split in latent and embedding, and painted as it is."""
-        z, embedding = self.flow.inverse(v, condition)[0].split([self.latent, EMBEDDING], 1)
-        images: Tensor = self.generator.painter(z, embedding)  # type: ignore[operator]
-        return images
+        z, embedding = latents(backward(self.flow, v, condition), (latent_of(self.generator), EMBEDDING))
+        pairs = zip(z.split(ROWS), embedding.split(ROWS), strict=True)
+        return torch.cat([self.generator.generate_from_embedding(*rows) for rows in pairs])
+
+    def samples(self, condition: Tensor, count: int, noise: torch.Generator) -> Tensor:
+        """``count`` images (B, count, 3, S, S) for each condition (B, C); the same v for all conditions."""
+        v = torch.randn(count, numbers(self.generator), generator=noise)
+        images = self.paint(v.repeat(len(condition), 1), condition.repeat_interleave(count, 0))
+        return images.unflatten(0, (len(condition), count))
 
 
-def draw(fusion: Fusion, count: int, seed: int, classes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Arguments of :meth:`Fusion.batch`: z of N(0, 1) cut off at 2.5, classes, noise."""
-    noise = seeded(seed)
-    z = torch.empty(count, fusion.latent)
-    torch.nn.init.trunc_normal_(z, a=-2.5, b=2.5, generator=noise)
-    chosen = torch.tensor([*classes])[torch.randint(len(classes), (count,), generator=noise)]
-    return z, chosen, torch.randn(count, DIM, generator=noise)
+def condition_of(flow: BuiltGraph) -> int:
+    """C of a flow: 768 for the paper's BERT."""
+    return int(flow.graph.input_shapes["condition"][0] or 0)
 
 
-def train(
-    fusion: Fusion, *, steps: int, batch: int, learning_rate: float, classes: Sequence[int], seed: int
-) -> list[float]:
-    """Trains the flow on fresh samples of the BigGAN, one optimiser step a batch; returns the losses."""
-    fusion.flow.train()
-    adam, losses = optimizer(fusion.flow.parameters(), learning_rate), []
-    for step in range(steps):
-        target, condition, _ = fusion.batch(*draw(fusion, batch, mixed(seed, step), classes))
-        z, logdet = fusion.flow(target, condition)
-        loss = likelihood(z, logdet)["total_loss"]
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        losses.append(float(loss.detach()))
-    fusion.flow.eval()
-    return losses
+def numbers(generator: BigGAN) -> int:
+    """Of the flow into a generator: its latent's and its class embedding's."""
+    return latent_of(generator) + EMBEDDING
+
+
+def latent_of(generator: BigGAN) -> int:
+    """Z of a generator, 140 at 256 pixels."""
+    return int(generator.net.graph.input_shapes["latent"][0] or 0)
+
+
+def classes_of(generator: BigGAN) -> tuple[int, ...]:
+    """The classes that a flow is trained on: those that COCO has; all of a generator with fewer than ImageNet's."""
+    return tuple(zcodes.COCO) if generator.classes == zcodes.CLASSES else tuple(range(generator.classes))
+
+
+def held_out(generator: BigGAN, count: int) -> tuple[Tensor, Tensor]:
+    """The first samples of the authors' test set for these classes: codes (count, Z) and classes (count,).
+
+    Raises:
+        ValueError: for more than there are.
+    """
+    if not 1 <= count <= zcodes.TEST:
+        raise ValueError(f"count: expected 1 to {zcodes.TEST}, the samples of the test set, got {count}")
+    size = latent_of(generator)
+    if generator.classes == zcodes.CLASSES:
+        z, chosen = zcodes.restricted_test_samples(size=size)
+    else:
+        z, chosen = zcodes.test_samples(size=size, classes=generator.classes)
+    return torch.from_numpy(z[:count]), torch.from_numpy(chosen[:count])
+
+
+@torch.no_grad()
+def painted(generator: BigGAN, z: Tensor, classes: Tensor) -> Tensor:
+    """Codes (B, Z) and classes (B,) -> images (B, 3, S, S)."""
+    pairs = zip(z.split(ROWS), classes.split(ROWS), strict=True)
+    return torch.cat([generator.generate(*rows) for rows in pairs])

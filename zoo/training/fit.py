@@ -29,6 +29,8 @@ from zoo.training.trainer import keyboard_interrupt, quiet
 
 __all__ = ["Data", "Fit", "Fitted", "Mark", "fingerprint", "fit", "load_weights", "save_weights"]
 
+RESTART = "--fresh on the command line, restart=True in Python"
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -104,7 +106,7 @@ def fit(
     Several devices are several processes, so the module and the data have to be picklable.
 
     Arguments:
-        experiment: its ``hparams`` are settings as well, if it saved any, and so is the graph of its ``network``.
+        experiment: its ``hparams`` are settings as well, if it saved any, and so are the graphs of its networks.
         identity: further facts of the run, by name, such as a :func:`fingerprint` of a fixed network that it relies on.
         restart: removes the checkpoints and logs of an earlier run in ``out`` first.
 
@@ -224,9 +226,9 @@ def _facts(experiment: lightning.LightningModule, data: Data, settings: Fit) -> 
     shapes = {key: list(value.shape) for key, value in experiment.state_dict().items()}
     facts = {key: value for key, value in asdict(settings).items() if key != "workers"}
     facts |= {f"hparams.{key}": value for key, value in experiment.hparams.items()}
-    network = getattr(experiment, "network", None)
-    if isinstance(network, BuiltGraph):
-        facts["graph"] = hashlib.sha256(network.graph.to_yaml().encode()).hexdigest()[:16]
+    for name, part in experiment.named_children():
+        if isinstance(part, BuiltGraph):
+            facts[f"graph of {name}"] = hashlib.sha256(part.graph.to_yaml().encode()).hexdigest()[:16]
     facts["experiment"] = type(experiment).__qualname__
     facts["tensors"] = hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:16]
     facts["training samples"] = len(data.train)
@@ -246,8 +248,8 @@ def _claim(out: Path, facts: dict[str, str]) -> None:
     if changed:
         lines = [f"  {key}: {there.get(key, 'none')} there, {facts.get(key, 'none')} asked" for key in changed]
         raise ValueError(
-            f"fit: {str(out)!r} holds a run with other settings; take another folder, or restart=True to remove its "
-            "checkpoints\n" + "\n".join(lines)
+            f"fit: {str(out)!r} holds a run with other settings; take another folder, or remove its checkpoints: "
+            f"{RESTART}\n" + "\n".join(lines)
         )
 
 
@@ -269,6 +271,6 @@ def _read(file: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, UnpicklingError) as error:
         raise ValueError(
             f"fit: the checkpoint {str(file)!r} cannot be read ({type(error).__name__}: {str(error)[:200]}); "
-            "restart=True removes it and begins anew"
+            f"to remove it and begin anew: {RESTART}"
         ) from error
     return checkpoint
