@@ -14,6 +14,7 @@ from zoo.experts import facenet
 from zoo.experts.classifiers import HOOKS, IMAGENET, Greybox, greybox
 from zoo.invariances.autoencoders import Autoencoder, adapted
 from zoo.invariances.published import FILES
+from zoo.training.batches import mixed
 
 PUBLISHED, RANDOM = "published", "random"
 NOTE = "experts"
@@ -154,7 +155,7 @@ def classifier(name: str, experts: Experts) -> Greybox:
     known = _network(name)
     file = _classifier_file(name, experts.classifier)
     with torch.random.fork_rng():
-        torch.manual_seed(experts.seed)
+        torch.manual_seed(mixed(experts.seed, *"-".join(network).encode()))  # so that two of one kind differ
         if known == FACENET:
             return facenet.facenet(cut, file)
         return greybox(known, cut, ANIMALS.get(network[-1], ("", 1000))[1], file)

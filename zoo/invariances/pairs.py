@@ -84,7 +84,7 @@ def of(data: str, size: int, concepts: Sequence[str]) -> Data:
     if len(named) != 1 or len(files.classes) < 2:
         raise ValueError(
             f"concepts: a folder with {len(files.classes)} classes tells one concept if there are two classes or more; "
-            f"expected concepts=class,residual and such a folder, or CelebA's, got concepts={','.join(concepts)}"
+            f"expected concepts=kind,residual and such a folder, or CelebA's, got concepts={','.join(concepts)}"
         )
     parts = folders.split(files, SHARES)
     return Data(ClassPairs(parts["train"]), ClassPairs(parts["test"]))
