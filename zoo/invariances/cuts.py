@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +76,6 @@ def system(context: Context, choice: Choice) -> System:
         second = fixed.classifier(rival.name, rival.experts(Experts("", choice.rival_classifier, context.seed)))
         biases = {own.classifier: layers[own.cut], rival.classifier: Layer(second.encode, rival.network)}
     concepts = _concepts(choice.concepts_from, described)
-    if context.random:
-        _initialise([*layers.values(), *biases.values()], images)
     logits = None if fixed.kind(context.name) == fixed.FACENET else grey.logits
     return System(layers, logits, described, Features(grey), images, labels, biases, concepts, names(concepts))
 
@@ -212,11 +209,3 @@ def _of_concepts(concepts: BuiltGraph, described: Autoencoder, images: Tensor, l
     return System(
         {}, None, described, lambda x: described.posterior(x)[0], images, labels, {}, concepts, names(concepts)
     )
-
-
-@torch.no_grad()
-def _initialise(layers: Sequence[Layer], images: Tensor) -> None:
-    """Initialises the actnorms of random flows by a batch of two images or more."""
-    for layer in layers:
-        z = layer.represent(images[:DRAWN])
-        layer.flow(torch.randn(len(z), layer.flow.graph.input_shapes["x"][0] or 0), z)

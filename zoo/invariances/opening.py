@@ -16,8 +16,10 @@ from zoo.invariances import cuts, runs, tasks, video
 from zoo.invariances.cuts import Choice
 from zoo.invariances.small import CUTS
 from zoo.invariances.system import System
+from zoo.training.batches import seeded
 from zoo.verbs import Context
 
+FIRST = 16  # images that initialise random flows
 FRAMES = 24  # of the made-up film
 SWING = math.radians(15)
 
@@ -52,12 +54,30 @@ def system(context: Context, choice: Choice) -> System:
         ValueError: for a network that no system is built around, or one of other experts for a small system.
         FileNotFoundError: if it has not been trained.
     """
+    found = _system(context, choice)
+    if context.random:
+        _initialise(found, context.seed)
+    return found
+
+
+def _system(context: Context, choice: Choice) -> System:
     if small(context.name) is None:
         return cuts.system(context, choice)
     given = [key for key, value in asdict(replace(choice, data="")).items() if value]
     if given:
         raise ValueError(f"{context.name}: expected no {', '.join(given)}, a small system has its own")
     return runs.system(task(context, choice.data), context)
+
+
+@torch.no_grad()
+def _initialise(system: System, seed: int) -> None:
+    """Initialises the actnorms of random flows, by the first images and by noise for latents."""
+    noise = seeded(seed, *b"initialise")
+    latents = torch.randn(min(FIRST, len(system.images)), system.autoencoder.latent, generator=noise)
+    for layer in [*system.layers.values(), *system.biases.values()]:
+        layer.flow(latents, system.represent(layer, system.images[:FIRST]))
+    if system.concepts is not None:
+        system.concepts(latents)
 
 
 def frames(system: System, path: str) -> Tensor:

@@ -50,6 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.save(theirs, root / "biggan.pth")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifiers, "classifier", functools.cache(classifiers.classifier))
+        patch.setattr(registry, "load", functools.cache(registry.load))
         patch.setattr(facenet, "InceptionResnetV1", functools.cache(facenet.InceptionResnetV1))
         yield root
 

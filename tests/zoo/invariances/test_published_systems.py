@@ -23,7 +23,7 @@ from zoo.invariances.cuts import Choice
 from zoo.invariances.system import System
 from zoo.verbs import Context
 
-NAME, OTHER, SIDE = "invariances/alexnet-fc8", "invariances/alexnet-fc7", 128
+NAME, OTHER, SIDE = "invariances/alexnet-conv5", "invariances/alexnet-fc7", 128
 OPTIONS = {"dim": 104, "depth": 2, "hidden": 8, "embedder_depth": 2}
 SMALL = [f"{key}={value}" for key, value in OPTIONS.items()]
 
@@ -49,11 +49,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         place.mkdir(parents=True, exist_ok=True)
         array = np.random.RandomState(index).randint(0, 256, (9, 10, 3), dtype=np.uint8)
         Image.fromarray(array).resize((140, 130)).save(place / f"{index}.png")
-    written(NAME, root / "fc8.ckpt", **OPTIONS)
+    written(NAME, root / "conv5.ckpt", **OPTIONS)
     written(OTHER, root / "fc7.ckpt", **OPTIONS)
     written("invariances/bigae-tiny", root / "bigae.ckpt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifiers, "classifier", functools.cache(classifiers.classifier))
+        patch.setattr(registry, "load", functools.cache(registry.load))
         yield root
 
 
@@ -65,13 +66,13 @@ def words(folder: Path, data: str = "images") -> list[str]:
         "classifier=random",
         *SMALL,
         "--weights",
-        str(folder / "fc8.ckpt"),
+        str(folder / "conv5.ckpt"),
     ]
 
 
 @pytest.fixture(scope="module")
 def system(folder: Path) -> System:
-    context = Context(NAME, folder, Console(), weights=str(folder / "fc8.ckpt"), options=OPTIONS)
+    context = Context(NAME, folder, Console(), weights=str(folder / "conv5.ckpt"), options=OPTIONS)
     choice = Choice(str(folder / "images"), f"bigae-tiny:{folder / 'bigae.ckpt'}", "random")
     return opening.system(context, choice)
 
@@ -121,16 +122,16 @@ def test_samples_for_many_images_are_those_of_each_and_z_is_embedded_once(system
 def test_encode(folder: Path, system: System, tmp_path: Path) -> None:
     run(folder, tmp_path, "encode", "count=3")
     found = load_file(tmp_path / "encoded.safetensors")
-    layer = system.layer("fc8")
+    layer = system.layer("conv5")
     z = system.represent(layer, system.images[:3])
-    assert torch.allclose(found["fc8.z"], z, atol=1e-5) and found["fc8.z"].shape == (3, 1000)
-    latents = system.latents(layer, found["fc8.v"], z)
+    assert torch.allclose(found["conv5.z"], z, atol=1e-5) and found["conv5.z"].shape == (3, 256, 13, 13)
+    latents = system.latents(layer, found["conv5.v"], z)
     assert torch.allclose(latents, found["latent"], atol=1e-4)
 
 
 def test_visualize_draws_a_row_for_each_cut(folder: Path, system: System, tmp_path: Path) -> None:
     figures = run(folder, tmp_path, "visualize", "image=1", "draws=3", f"others=alexnet-fc7:{folder / 'fc7.ckpt'}")
-    assert list(figures) == ["fc8_variance", "fc7_variance"] and min(figures.values()) > 0
+    assert list(figures) == ["conv5_variance", "fc7_variance"] and min(figures.values()) > 0
     found = panels(tmp_path / "visualize.png", 2, 6, SIDE)
     for row, variance in zip(found, figures.values(), strict=True):
         assert same(row[0], system.images[1])
@@ -141,14 +142,14 @@ def test_visualize_draws_a_row_for_each_cut(folder: Path, system: System, tmp_pa
 
 def test_sample(folder: Path, system: System, tmp_path: Path) -> None:
     figures = run(folder, tmp_path, "sample", "count=2", "draws=2", "first=3")
-    found = panels(tmp_path / "sample_fc8.png", 2, 6, SIDE)
+    found = panels(tmp_path / "sample_conv5.png", 2, 6, SIDE)
     seen = system.decode(system.mean(system.images[3:5]))
     for row, image, decoded in zip(found, system.images[3:5], seen, strict=True):
         assert same(row[0], image) and same(row[1], decoded)
         assert not same(row[4], row[5])
     distance = (found[:, 4] - found[:, 5]).flatten(1).norm(dim=1).mean()
-    assert figures["fc8_distance"] == pytest.approx(float(distance), rel=0.02)
-    assert 0 <= figures["fc8_class_kept"] <= 1
+    assert figures["conv5_distance"] == pytest.approx(float(distance), rel=0.02)
+    assert 0 <= figures["conv5_class_kept"] <= 1
 
 
 def test_reconstruct_swap_mix_and_interpolate(folder: Path, system: System, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_reconstruct_swap_mix_and_interpolate(folder: Path, system: System, tmp_
     found = panels(tmp_path / "reconstruct.png", 3, 2, SIDE)
     for k in range(2):
         assert same(found[0, k], images[k]) and same(found[1, k], seen[k]) and same(found[2, k], seen[k])
-    assert figures["fc8_round_trip"] < 1e-4
+    assert figures["conv5_round_trip"] < 1e-4
 
     z = system.represent(layer, images)
     v = system.invariances(layer, system.mean(images), z)
@@ -189,15 +190,15 @@ def test_attack(folder: Path, system: System, tmp_path: Path) -> None:
     classes, wanted = system.classify(system.images[:2]), system.labels[:2]
     assert figures["accuracy_original"] == float((classes == wanted).float().mean())
     assert set(figures) == {"epsilon", "accuracy_original", "accuracy_attacked", "accuracy_random_control",
-                            "fc8_shows_attacked_class"}  # fmt: skip
+                            "conv5_shows_attacked_class"}  # fmt: skip
 
 
 def test_explain_evaluate_and_video(folder: Path, system: System, tmp_path: Path) -> None:
     run(folder, tmp_path, "explain", "draws=2", "repeats=2", data="few")
-    share = json.loads((tmp_path / "explain.json").read_text())["latent"]["fc8"][0]
+    share = json.loads((tmp_path / "explain.json").read_text())["latent"]["conv5"][0]
     assert 0 < share < 1.5  # unbiased, so not bounded by 1
     run(folder, tmp_path, "evaluate", "sets=2", data="few")
-    figures = json.loads((tmp_path / "evaluate.json").read_text())["fc8"]
+    figures = json.loads((tmp_path / "evaluate.json").read_text())["conv5"]
     assert figures["frechet"][0] > 0 and figures["variance"] > 0 and 0 <= figures["class_kept"] <= 1
     frames, still = folder / "few", folder / "images" / "b" / "3.png"
     run(folder, tmp_path, "video", f"frames={frames}", f"still={still}", data="few")
@@ -213,7 +214,7 @@ def test_explain_evaluate_and_video(folder: Path, system: System, tmp_path: Path
 def test_the_same_path_with_random_experts(folder: Path, tmp_path: Path) -> None:
     options = [f"data={folder / 'images'}", "autoencoder=bigae-tiny", *SMALL, "--random", "--out", str(tmp_path)]
     assert cli.main(["sample", NAME, *options, "count=1", "draws=2"]) == 0
-    found = panels(tmp_path / "sample_fc8.png", 1, 6, SIDE)[0]
+    found = panels(tmp_path / "sample_conv5.png", 1, 6, SIDE)[0]
     assert not same(found[4], found[5])
 
 
@@ -221,7 +222,7 @@ def test_a_trained_cut_knows_its_experts(folder: Path, tmp_path: Path, capsys: p
     spec = f"bigae-tiny:{folder / 'bigae.ckpt'}"
     words = [NAME, *SMALL, f"autoencoder={spec}", "classifier=random", f"data={folder / 'images'}"]
     assert cli.main(["train", *words, "steps=2", "batch=4", "every=1", "--out", str(tmp_path)]) == 0
-    file = tmp_path / "invariances-alexnet-fc8.safetensors"
+    file = tmp_path / "invariances-alexnet-conv5.safetensors"
     assert json.loads(weights.notes(file)["experts"]) == {"autoencoder": spec, "classifier": "random", "seed": 0}
     sample = ["sample", NAME, f"data={folder / 'images'}", "count=2", "draws=2", "--out", str(tmp_path)]
     assert cli.main(sample) == 0  # of the two images held out
