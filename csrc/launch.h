@@ -191,6 +191,24 @@ struct StackedLinearBackward {
 };
 
 enum class Activation { relu, leaky_relu, elu, silu, tanh, softplus };
+
+// Several networks of one shape on the same input, whose results come one after the other: x (samples, in), y (samples,
+// groups * out). Layer l has weight (groups, out, in) and bias (groups, out); between layers comes the activation, and a
+// tanh ends the networks whose bit in `tanhs` is set. All dense; weights are of dtype, or bfloat16 where that is float32.
+// For few samples on a CPU, as StackedLinear.
+struct StackedLayer {
+  Array weight, bias;
+  int64_t in, out;
+};
+struct StackedMlp {
+  DType dtype, weight_dtype;
+  int64_t groups, samples, depth;
+  const StackedLayer* layers;  // `depth` of them, in host memory
+  Activation activation;
+  uint64_t tanhs;
+  Array x, y;
+};
+
 enum class Residual { none, activated, linear };  // see flowkit/nets/made.py
 
 // weight (out, in) and bias (out,), or (batch, out) if bias_stride is not 0; in the dtype of the whole.
@@ -261,6 +279,7 @@ FLOWKIT_ENTRY_POINTS()
 FLOWKIT_PARAMETRIC_ENTRY_POINTS()
 void stacked_linear(const StackedLinear&);
 void stacked_linear_backward(const StackedLinearBackward&);
+void stacked_mlp(const StackedMlp&);
 }  // namespace cpu
 
 namespace cuda {

@@ -137,4 +137,5 @@ PYBIND11_MODULE(_C, m) {
   FLOWKIT_BIND_FAMILY(mixture_logistic_coupling);
   FLOWKIT_BIND(stacked_linear);
   FLOWKIT_BIND(stacked_linear_backward);
+  FLOWKIT_BIND(stacked_mlp);
 }

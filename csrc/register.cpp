@@ -81,6 +81,7 @@ STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
   m.def(
       "stacked_linear_backward(Tensor grad_y, Tensor x, Tensor weight, bool wants_x, bool wants_weight) -> (Tensor, "
       "Tensor, Tensor)");
+  m.def("stacked_mlp(Tensor x, Tensor[] weights, Tensor[] biases, int activation, int tanhs) -> Tensor");
 }
 
 namespace {
@@ -112,6 +113,7 @@ STABLE_TORCH_LIBRARY_IMPL(FLOWKIT_NAMESPACE, CPU, m) {
 #ifndef FLOWKIT_EMULATE_CUDA
   FLOWKIT_IMPL(stacked_linear);
   FLOWKIT_IMPL(stacked_linear_backward);
+  FLOWKIT_IMPL(stacked_mlp);
 #endif
 }
 #ifdef FLOWKIT_CUDA

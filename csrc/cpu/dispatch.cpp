@@ -25,6 +25,7 @@
   void masked_conv_solve(const MaskedConvSolve&);     \
   void stacked_linear(const StackedLinear&);          \
   void stacked_linear_backward(const StackedLinearBackward&); \
+  void stacked_mlp(const StackedMlp&);                \
   }
 
 FLOWKIT_DECLARE(generic)
@@ -102,6 +103,7 @@ void rational_quadratic_backward(const ParametricBackward<RationalQuadraticOptio
 void masked_conv_solve(const MaskedConvSolve& a) { FLOWKIT_CALL(masked_conv_solve, a) }
 void stacked_linear(const StackedLinear& a) { FLOWKIT_CALL(stacked_linear, a) }
 void stacked_linear_backward(const StackedLinearBackward& a) { FLOWKIT_CALL(stacked_linear_backward, a) }
+void stacked_mlp(const StackedMlp& a) { FLOWKIT_CALL(stacked_mlp, a) }
 void mixture_logistic(const ParametricForward<MixtureLogisticOptions>& a) { FLOWKIT_CALL(mixture_logistic, a) }
 void mixture_logistic_backward(const ParametricBackward<MixtureLogisticOptions>& a) {
   FLOWKIT_CALL(mixture_logistic_backward, a)

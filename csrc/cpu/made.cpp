@@ -5,9 +5,9 @@
 // computed, layer by layer, then the parameters of the channels of rank m, then these channels; what is known is kept.
 // With the units of every layer sorted by degree, each row needs a prefix of the row below: no mask is left. Weights
 // are packed once a call in the order in which they are read, and samples are the lanes.
-#include "../math/activation.h"
 #include "../math/coupling.h"
 
+#include "activate.h"
 #include "simd.h"
 
 namespace flowkit::cpu::FLOWKIT_ISA {
@@ -195,21 +195,7 @@ class Block {
       for (int64_t i = 0; i < n; ++i) raw[i] += stream[i];
     }
     if (!layer.activates) return;
-    const auto apply = [&](auto kind) {
-#pragma omp simd
-      for (int64_t i = 0; i < n; ++i) value[i] = math::activate(raw[i], decltype(kind)::value);
-    };
-    switch (a_.activation) {
-#define FLOWKIT_CASE(name) \
-  case Activation::name: return apply(std::integral_constant<Activation, Activation::name>());
-      FLOWKIT_CASE(relu)
-      FLOWKIT_CASE(leaky_relu)
-      FLOWKIT_CASE(elu)
-      FLOWKIT_CASE(silu)
-      FLOWKIT_CASE(tanh)
-      FLOWKIT_CASE(softplus)
-#undef FLOWKIT_CASE
-    }
+    activate(raw, n, a_.activation, value);
   }
 
   // The channel at place k of the order, from its parameters.

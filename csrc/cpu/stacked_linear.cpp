@@ -1,7 +1,9 @@
-// Linear maps of few samples: bound by reading (and, for gradients, writing) the weights, so each is touched once.
+// Linear maps of few samples, and networks of them: bound by reading (and, for gradients, writing) the weights, so each
+// is touched once.
 //
 // Samples are the lanes of vectors, and rows of weights are read in order, several at a time, with those that follow
 // fetched ahead. For less samples than a vector has lanes, the inputs are the lanes.
+#include "activate.h"
 #include "simd.h"
 #include "vector.h"
 
@@ -13,8 +15,8 @@ constexpr bool many_registers = vector_bytes == 64;
 // lines share one set of L1: no more than eight, and those that follow are fetched into L2 alone.
 constexpr int rows_for(int vectors) { return vectors == 1 ? 8 : (many_registers ? 2 : 1) * (vectors < 4 ? 4 : 2); }
 constexpr int most_vectors = 4;
-constexpr int most_dots = 4;      // samples up to which inputs are the lanes
-constexpr int64_t line = 64;      // bytes
+constexpr int most_dots = 4;             // samples up to which inputs are the lanes
+constexpr int64_t line = 64;             // bytes
 constexpr int64_t least_work = 1 << 16;  // multiplications that are worth a thread
 
 // Runs f(integral_constant<n>) for n from 1 to `most`.
@@ -30,6 +32,10 @@ template <class C>
 void fetch_ahead(const C* rows, int64_t count, int64_t pitch) {
   for (int64_t r = 0; r < count; ++r) __builtin_prefetch(rows + r * pitch, 0, 2);
 }
+
+// Which rows are fetched while R rows are read: as many bytes ahead for narrow weights.
+template <class W, int R>
+constexpr int64_t rows_ahead = R * std::max<int64_t>(1, sizeof(float) / sizeof(W));
 
 template <class C>
 void stream(Vec<C> v, C* to) {  // past the caches: gradients of weights are not read soon
@@ -84,18 +90,53 @@ C* transposed(const C* from, int64_t rows, int64_t samples, int64_t pitch) {
   return to;
 }
 
+// Weights as what is computed in.
+template <class C>
+Vec<C> widened(const C* from) {
+  return Vec<C>::load(from);
+}
+
+[[maybe_unused]] Vec<float> widened(const BFloat16* from) {
+  typedef uint16_t Bits __attribute__((vector_size(vector_bytes / 2)));
+  Bits bits;
+  std::memcpy(&bits, from, sizeof bits);
+  return reinterpret_cast<Vec<float>::Raw>(__builtin_convertvector(bits, Register<float>::Integers) << 16);
+}
+
+// R parts of rows of weights, n <= lanes long, as what is computed in, and the distance between them.
+template <class C, int R>
+const C* widened_rows(const C* w, int64_t in, int64_t, C*, int64_t& pitch) {
+  pitch = in;
+  return w;
+}
+
+template <class C, int R>
+const C* widened_rows(const BFloat16* w, int64_t in, int64_t n, C* to, int64_t& pitch) {
+  pitch = lanes<C>;
+  for (int r = 0; r < R; ++r) {
+    if (n == lanes<C>)
+      widened(w + r * in).store(to + r * pitch);
+    else
+      load(w + r * in, 1, n, to + r * pitch);
+  }
+  return to;
+}
+
 // R rows of W x + b, samples as lanes: x (in, vectors * lanes).
-template <class C, int vectors, int R>
-void rows_of_lanes(const C* w, int64_t in, const C* x, const C* bias, C* y, int64_t pitch, int64_t samples) {
-  constexpr int64_t width = vectors * lanes<C>, step = line / sizeof(C);
+template <class W, class C, int vectors, int R>
+void rows_of_lanes(const W* w, int64_t in, const C* x, const C* bias, C* y, int64_t pitch, int64_t samples) {
+  constexpr int64_t width = vectors * lanes<C>, step = lanes<C>;
   Vec<C> sum[R][vectors];
+  alignas(64) C staged[R * step];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) sum[r][v] = Vec<C>(bias[r]);
   for (int64_t begin = 0; begin < in; begin += step) {
-    fetch_ahead(w + R * in + begin, R, in);
+    fetch_ahead(w + rows_ahead<W, R> * in + begin, R, in);
     const int64_t end = std::min(in, begin + step);
+    int64_t pitch;
+    const C* rows = widened_rows<C, R>(w + begin, in, end - begin, staged, pitch) - begin;
     for (int64_t i = begin; i < end; ++i) {
       Vec<C> xi[vectors];
 #pragma GCC unroll 4
@@ -103,7 +144,7 @@ void rows_of_lanes(const C* w, int64_t in, const C* x, const C* bias, C* y, int6
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) sum[r][v] += Vec<C>(w[r * in + i]) * xi[v];
+        for (int v = 0; v < vectors; ++v) sum[r][v] += Vec<C>(rows[r * pitch + i]) * xi[v];
     }
   }
   alignas(64) C out[width];
@@ -114,8 +155,8 @@ void rows_of_lanes(const C* w, int64_t in, const C* x, const C* bias, C* y, int6
 }
 
 // R rows of W x + b, inputs as lanes: x (samples, x_pitch).
-template <class C, int samples, int R>
-void rows_of_dots(const C* w, int64_t in, const C* x, int64_t x_pitch, const C* bias, C* y) {
+template <class W, class C, int samples, int R>
+void rows_of_dots(const W* w, int64_t in, const C* x, int64_t x_pitch, const C* bias, C* y) {
   Vec<C> sum[R][samples];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
@@ -123,10 +164,10 @@ void rows_of_dots(const C* w, int64_t in, const C* x, int64_t x_pitch, const C* 
     for (int n = 0; n < samples; ++n) sum[r][n] = Vec<C>(C(0));
   int64_t i = 0;
   for (; i + lanes<C> <= in; i += lanes<C>) {
-    fetch_ahead(w + R * in + i, R, in);
+    fetch_ahead(w + rows_ahead<W, R> * in + i, R, in);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const Vec<C> wi = Vec<C>::load(w + r * in + i);
+      const Vec<C> wi = widened(w + r * in + i);
 #pragma GCC unroll 4
       for (int n = 0; n < samples; ++n) sum[r][n] += wi * Vec<C>::load(x + n * x_pitch + i);
     }
@@ -134,7 +175,7 @@ void rows_of_dots(const C* w, int64_t in, const C* x, int64_t x_pitch, const C* 
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < samples; ++n) {
       C total = bias[r] + sum_of(sum[r][n]);
-      for (int64_t k = i; k < in; ++k) total += w[r * in + k] * x[n * x_pitch + k];
+      for (int64_t k = i; k < in; ++k) total += static_cast<C>(w[r * in + k]) * x[n * x_pitch + k];
       y[r * samples + n] = total;
     }
 }
@@ -161,33 +202,83 @@ void by_rows(int64_t first, int64_t last, const Call& call) {
   for (; row < last; ++row) call(std::integral_constant<int, 1>(), row);
 }
 
-template <class C>
-void forward(const StackedLinear& a) {
-  const C *x = get<C>(a.x), *weight = get<C>(a.weight), *bias = get<C>(a.bias);
-  C* y = static_cast<C*>(a.y.data);
-  const auto w = [&](int64_t g, int64_t row) { return weight + (g * a.out + row) * a.in; };
-  const auto to = [&](int64_t g, int64_t row) { return y + (g * a.out + row) * a.samples; };
+// y = weight x + bias of `groups` maps: x (groups, in, samples), weight (groups, out, in), y (groups, out, samples).
+template <class W, class C>
+struct Maps {
+  int64_t groups, out, in, samples;
+  const C* x;
+  const W* weight;
+  const C* bias;
+  C* y;
+};
+
+// finish(results, count) is called for rows of y as they are there.
+template <class W, class C, class Finish>
+void forward(const Maps<W, C>& a, const Finish& finish) {
+  const auto w = [&](int64_t g, int64_t row) { return a.weight + (g * a.out + row) * a.in; };
+  const auto to = [&](int64_t g, int64_t row) { return a.y + (g * a.out + row) * a.samples; };
   for_rows(a.groups, a.out, rows_for(1), a.in * a.samples, [&](int64_t g, int64_t first, int64_t last) {
-    const C *xg = x + g * a.in * a.samples, *bg = bias + g * a.out;
+    const C *xg = a.x + g * a.in * a.samples, *bg = a.bias + g * a.out;
     if (a.samples <= most_dots) {
       const C* xs = a.samples == 1 ? xg : transposed<C, 1>(xg, a.in, a.samples, a.in);
       with_constant<most_dots>(a.samples, [&](auto samples) {
         by_rows<rows_for(samples)>(first, last, [&](auto rows, int64_t row) {
-          rows_of_dots<C, samples, rows>(w(g, row), a.in, xs, a.in, bg + row, to(g, row));
+          rows_of_dots<W, C, samples, rows>(w(g, row), a.in, xs, a.in, bg + row, to(g, row));
         });
       });
-      return;
     }
-    for (int64_t n = 0; n < a.samples; n += most_vectors * lanes<C>) {
+    for (int64_t n = 0; a.samples > most_dots && n < a.samples; n += most_vectors * lanes<C>) {
       const int64_t m = std::min(a.samples - n, int64_t(most_vectors * lanes<C>));
       with_constant<most_vectors>((m + lanes<C> - 1) / lanes<C>, [&](auto vectors) {
         const C* xs = padded<C, 1>(xg, a.in, a.samples, n, vectors * lanes<C>);
         by_rows<rows_for(vectors)>(first, last, [&](auto rows, int64_t row) {
-          rows_of_lanes<C, vectors, rows>(w(g, row), a.in, xs, bg + row, to(g, row) + n, a.samples, m);
+          rows_of_lanes<W, C, vectors, rows>(w(g, row), a.in, xs, bg + row, to(g, row) + n, a.samples, m);
         });
       });
     }
+    finish(to(g, first), (last - first) * a.samples);
   });
+}
+
+template <class C>
+void forward(const StackedLinear& a) {
+  const Maps<C, C> maps{
+      a.groups, a.out, a.in, a.samples, get<C>(a.x), get<C>(a.weight), get<C>(a.bias), static_cast<C*>(a.y.data)};
+  forward(maps, [](C*, int64_t) {});
+}
+
+template <class W, class C>
+void networks(const StackedMlp& a) {
+  int64_t most = 0;
+  for (int64_t l = 0; l < a.depth; ++l) most = std::max(most, a.groups * a.layers[l].out * a.samples);
+  C* const turns[] = {aligned_scratch<C, 3>(most), aligned_scratch<C, 4>(most)};
+  const C* x = a.samples == 1 ? get<C>(a.x) : transposed<C, 5>(get<C>(a.x), a.samples, a.layers[0].in, a.samples);
+  C* y = nullptr;
+  for (int64_t l = 0; l < a.depth; ++l, x = y) {
+    const StackedLayer& layer = a.layers[l];
+    const bool first = l == 0, last = l + 1 == a.depth;  // the first layers, which read the same, are one map
+    y = last && a.samples == 1 ? static_cast<C*>(a.y.data) : turns[l % 2];
+    const Maps<W, C> maps{first ? 1 : a.groups,
+                          first ? a.groups * layer.out : layer.out,
+                          layer.in,
+                          a.samples,
+                          x,
+                          get<W>(layer.weight),
+                          get<C>(layer.bias),
+                          y};
+    forward(maps, [&](C* rows, int64_t n) {
+      if (!last) activate(rows, n, a.activation, rows);
+    });
+  }
+  const int64_t out = a.layers[a.depth - 1].out;
+  for (int64_t g = 0; g < a.groups; ++g) {
+    C* result = y + g * out * a.samples;
+    if (a.tanhs >> g & 1) activate(result, out * a.samples, Activation::tanh, result);
+  }
+  if (a.samples == 1) return;
+  C* to = static_cast<C*>(a.y.data);
+  for (int64_t n = 0; n < a.samples; ++n)
+    for (int64_t i = 0; i < a.groups * out; ++i) *to++ = y[i * a.samples + n];
 }
 
 // sums (inputs, vectors * lanes) += transposed R rows of W times grad: the gradient of x, samples as lanes.
@@ -275,7 +366,7 @@ void backward_weight(const StackedLinearBackward& a) {
   C *grad_weight = static_cast<C*>(a.grad_weight.data), *grad_bias = static_cast<C*>(a.grad_bias.data);
   constexpr int R = rows_for(4);
   const bool streams = (a.in * sizeof(C)) % vector_bytes == 0 && reinterpret_cast<uintptr_t>(grad_weight) % line == 0;
-  const int64_t pitch = (a.in + 4 * lanes<C> - 1) / (4 * lanes<C>) * (4 * lanes<C>);
+  const int64_t pitch = (a.in + 4 * lanes<C> - 1) / (4 * lanes<C>)*(4 * lanes<C>);
   for_rows(a.groups, a.out, rows_for(1), a.in * a.samples, [&](int64_t g, int64_t first, int64_t last) {
     const C* xs = transposed<C, 1>(x + g * a.in * a.samples, a.in, a.samples, pitch);
     by_rows<R>(first, last, [&](auto rows, int64_t row) {
@@ -293,8 +384,11 @@ void backward_weight(const StackedLinearBackward& a) {
 
 }  // namespace
 
-void stacked_linear(const StackedLinear& a) {
-  a.dtype == DType::float64 ? forward<double>(a) : forward<float>(a);
+void stacked_linear(const StackedLinear& a) { a.dtype == DType::float64 ? forward<double>(a) : forward<float>(a); }
+
+void stacked_mlp(const StackedMlp& a) {
+  if (a.dtype == DType::float64) return networks<double, double>(a);
+  a.weight_dtype == DType::bfloat16 ? networks<BFloat16, float>(a) : networks<float, float>(a);
 }
 
 void stacked_linear_backward(const StackedLinearBackward& a) {

@@ -108,5 +108,7 @@ std::tuple<Tensor, Tensor> mixture_logistic_coupling_backward(const Tensor& grad
 Tensor stacked_linear(const Tensor& x, const Tensor& weight, const Tensor& bias);
 std::tuple<Tensor, Tensor, Tensor> stacked_linear_backward(const Tensor& grad_y, const Tensor& x, const Tensor& weight,
                                                            bool wants_x, bool wants_weight);
+Tensor stacked_mlp(const Tensor& x, std::vector<Tensor> weights, std::vector<Tensor> biases, int64_t activation,
+                   int64_t tanhs);
 
 }  // namespace flowkit

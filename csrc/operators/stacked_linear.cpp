@@ -68,5 +68,49 @@ std::tuple<Tensor, Tensor, Tensor> stacked_linear_backward(const Tensor& grad_y,
   return {grad_x, grad_weight, grad_bias};
 }
 
+Tensor stacked_mlp(const Tensor& x, std::vector<Tensor> weights, std::vector<Tensor> biases, int64_t activation,
+                   int64_t tanhs) {
+  check_x(x);
+  FLOWKIT_CHECK(
+      x.is_cpu() && x.dim() == 2 && (x.scalar_type() == ScalarType::Float || x.scalar_type() == ScalarType::Double),
+      "flowkit: x must be (N, in), float32 or float64, on the CPU");
+  FLOWKIT_CHECK(!weights.empty() && weights.size() == biases.size(), "flowkit: one bias is needed for each weight");
+  FLOWKIT_CHECK(activation >= 0 && activation <= static_cast<int64_t>(Activation::softplus),
+                "flowkit: unknown activation");
+  const auto type = weights[0].scalar_type();
+  FLOWKIT_CHECK(type == x.scalar_type() || (type == ScalarType::BFloat16 && x.scalar_type() == ScalarType::Float),
+                "flowkit: weights must be of the type of x, or bfloat16 where x is float32");
+  std::vector<Tensor> kept;  // dense copies, where some are needed
+  std::vector<StackedLayer> layers;
+  int64_t in = x.size(1);
+  for (size_t l = 0; l < weights.size(); ++l) {
+    const Tensor w = dense(weights[l]), b = dense(biases[l]);
+    FLOWKIT_CHECK(w.dim() == 3 && b.dim() == 2 && w.size(0) == weights[0].size(0) && w.size(2) == in &&
+                      b.size(0) == w.size(0) && b.size(1) == w.size(1) && w.is_cpu() && b.is_cpu() &&
+                      w.scalar_type() == type && b.scalar_type() == x.scalar_type(),
+                  "flowkit: weights must be (G, out, in) of one type, with `in` the `out` of the layer before, and "
+                  "biases (G, out) of the type of x, on the CPU");
+    layers.push_back({array(w), array(b), in, w.size(1)});
+    in = w.size(1);
+    kept.insert(kept.end(), {w, b});
+  }
+  const Tensor xs = dense(x);
+  StackedMlp a{};
+  a.dtype = dtype_of(x);
+  a.weight_dtype = dtype_of(weights[0]);
+  a.groups = weights[0].size(0);
+  a.samples = x.size(0);
+  a.depth = static_cast<int64_t>(layers.size());
+  a.layers = layers.data();
+  a.activation = static_cast<Activation>(activation);
+  a.tanhs = static_cast<uint64_t>(tanhs);
+  a.x = array(xs);
+  FLOWKIT_CHECK(a.groups <= 64, "flowkit: at most 64 networks run as one, got ", a.groups);
+  Tensor y = empty_dense(x, {2, {a.samples, a.groups * in}}, false);
+  a.y = array(y);
+  if (y.numel() > 0) cpu::stacked_mlp(a);
+  return y;
+}
+
 }  // namespace flowkit
 #endif

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from flowkit import ops
 from flowkit.nets.mlp import MLP, PerPixel
-from flowkit.nets.parts import activation as make_activation
 
 
 class PairedMLP(PerPixel):
     """A scale and a shift network, two :class:`MLP` of one shape on the same input, as one: (u, t) one after the other.
 
     The first layer is one matrix product for both, the others are stacked products over the two
-    (:func:`flowkit.ops.stacked_linear`: few samples on a CPU take a kernel that reads each weight once). ``weights.i``
+    (:func:`flowkit.ops.stacked_mlp`: few samples on a CPU take a kernel that reads each weight once). ``weights.i``
     (2, out, in) and ``biases.i`` (2, out) hold layer i of both networks; ``Graph.optimize`` converts the state dict of
     a coupling with a pair of networks (``scale_net.*`` and ``shift_net.*``) to this layout and back.
 
@@ -49,18 +48,19 @@ class PairedMLP(PerPixel):
         pairs: list[tuple[Any, ...]] = list(zip(*layers, strict=True))
         self.weights = nn.ParameterList(torch.stack([m.weight.detach() for m in pair]) for pair in pairs)
         self.biases = nn.ParameterList(torch.stack([m.bias.detach() for m in pair]) for pair in pairs)
-        self.activation = make_activation(activation)
+        self.activation = activation
         self.tanh = scale_tanh, shift_tanh
+
+    def narrow(self, dtype: torch.dtype) -> None:
+        """Keeps the weights, biases apart, in ``dtype``; x and all sums stay what they are."""
+        self.weights = nn.ParameterList(weight.detach().to(dtype) for weight in self.weights)
 
     def main(self, x: Tensor) -> Tensor:
         """(N, in_channels) -> (N, out_channels)."""
-        weights, biases = [*self.weights], [*self.biases]
-        h = ops.stacked_linear(x.mT[None], weights[0].flatten(0, 1)[None], biases[0].flatten()[None])
-        h = h.reshape(2, -1, len(x))
-        for weight, bias in zip(weights[1:], biases[1:], strict=True):
-            h = ops.stacked_linear(self.activation(h), weight, bias)
-        if all(self.tanh):
-            h = h.tanh()
-        elif any(self.tanh):
-            h = torch.stack([part.tanh() if ends else part for part, ends in zip(h, self.tanh, strict=True)])
-        return h.flatten(0, 1).mT
+        weights, biases = _values(self.weights), _values(self.biases)
+        return ops.stacked_mlp(x, weights, biases, self.activation, self.tanh)
+
+
+def _values(parameters: nn.ParameterList) -> list[Tensor]:
+    """Those of the list, a few times sooner than by index or by ``parameters()``."""
+    return [value for value in parameters._parameters.values() if value is not None]

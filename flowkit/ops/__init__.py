@@ -13,6 +13,7 @@ from flowkit.ops.permute import permute_channels
 from flowkit.ops.rational_quadratic import rational_quadratic_coupling, rational_quadratic_coupling_inverse
 from flowkit.ops.reversal import Reversal
 from flowkit.ops.stacked_linear import stacked_linear
+from flowkit.ops.stacked_mlp import stacked_mlp
 from flowkit.ops.step import additive_step, additive_step_inverse, affine_step, affine_step_inverse
 from flowkit.ops.workspace import Workspace, use_workspace
 
@@ -44,5 +45,6 @@ __all__ = [
     "rational_quadratic_coupling",
     "rational_quadratic_coupling_inverse",
     "stacked_linear",
+    "stacked_mlp",
     "use_workspace",
 ]

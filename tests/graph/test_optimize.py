@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -230,6 +231,24 @@ def test_weights_that_stay_are_shared() -> None:
     assert {p.data_ptr() for p in net.optimize(inference=True).parameters()} < shared
 
 
+def test_narrow_weights_round_the_function_and_leave_it_exactly_invertible() -> None:
+    net = initialised(step_flow(), torch.float32)
+    narrow = net.optimize(inference=True, weights=torch.bfloat16)
+    assert torch.bfloat16 in {p.dtype for p in narrow.parameters()}
+    values = inputs_for(net.graph, dtype=torch.float32)
+    condition = {name: values[name] for name in net.graph.paths.conditions}
+    (data,), (output,) = net.graph.paths.data_inputs, net.graph.paths.data_outputs
+    with torch.no_grad():
+        z, logdet = narrow(**values)
+        x, back = narrow.inverse(**{output: z}, **condition)
+        wide_z, wide_logdet = deepcopy(narrow).double()(**{name: value.double() for name, value in values.items()})
+        full, _ = net(**values)
+    torch.testing.assert_close(x, values[data], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(back, -logdet, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close((z.double(), logdet.double()), (wide_z, wide_logdet), rtol=1e-4, atol=1e-4)
+    assert 0 < float((z - full).norm() / full.norm()) < 0.05
+
+
 def test_refusals() -> None:
     graph = step_flow()
     for both in (True, False):
@@ -238,5 +257,9 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="'flow.0.actnorm' is not; run one batch"):
         graph.build().optimize(inference=True)
     net = initialised(graph)
+    with pytest.raises(ValueError, match="weights= is for pairs of networks at inference, got training=True"):
+        net.optimize(training=True, weights=torch.bfloat16)
+    with pytest.raises(ValueError, match="got a graph without them"):
+        initialised(unpaired()).optimize(inference=True, weights=torch.bfloat16)
     with pytest.raises(ValueError, match="restore: .* are folded into one matrix"):
         graph.optimize(inference=True).restore(net.optimize(inference=True).state_dict())

@@ -23,7 +23,7 @@ def test_lesser_instruction_sets_compute_the_same(capability: str) -> None:
         assert told.stdout.strip() in ("generic", capability)
     names = ["test_forward_and_backward_equal_the_reference", "test_clamps_are_accurate_over_their_range"]
     tests = [f"{Path(__file__).with_name('test_operators.py')}::{name}" for name in names]
-    tests.append(str(Path(__file__).with_name("test_stacked_linear.py")))
+    tests += [str(Path(__file__).with_name(f"test_stacked_{name}.py")) for name in ("linear", "mlp")]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         env=environment,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from flowkit import _native, ops
-from flowkit.nets import PairedMLP
+from flowkit.nets import ACTIVATIONS, PairedMLP
 from flowkit.ops.stacked_linear import MOST_SAMPLES, _has_kernel, backward_reference, reference
 
 native = pytest.mark.skipif(not _native.available, reason="the kernels are not compiled")
@@ -108,5 +108,5 @@ def test_a_pair_of_networks_is_two_networks(batch: int) -> None:
     for k, part in enumerate(found.chunk(2, 1)):
         h = x
         for i, (weight, bias) in enumerate(zip(net.weights, net.biases, strict=True)):
-            h = torch.nn.functional.linear(h if i == 0 else net.activation(h), weight[k], bias[k])
+            h = torch.nn.functional.linear(h if i == 0 else ACTIVATIONS[net.activation]()(h), weight[k], bias[k])
         torch.testing.assert_close(part, h.tanh() if k == 0 else h, atol=1e-5, rtol=1e-5)
