@@ -112,7 +112,7 @@ class AttributePairs:
     """The test pairs of CelebA.
 
     Arguments:
-        subset: (N,), positions in the test part; the same image may come up again.
+        subset: (N,), positions in the test part; the same image may come up again, if it is drawn.
         factor: (N,), which of the attributes the two share.
         second: (N,), positions in ``subset``.
     """
@@ -129,32 +129,41 @@ class AttributePairs:
 
 
 def attribute_test_pairs(
-    attributes: NDArray[np.int8], count: int = CELEBA_TEST, seed: int = TEST_SEED
+    attributes: NDArray[np.int8], count: int | None = CELEBA_TEST, seed: int = TEST_SEED
 ) -> AttributePairs:
-    """The fixed table of the test part: ``count`` images, then for each a factor and an image with the same value.
+    """The fixed table of the test part: images, then for each a factor and an image with the same value.
 
     Arguments:
         attributes: (M, K), -1 or +1, of the images of the test part; only the columns that are factors.
+        count: images drawn from these, with replacement; None for all of them, in order.
     """
-    subset = np.random.RandomState(seed).choice(len(attributes), size=count)
+    subset = test_subset(len(attributes), count, seed)
     chosen = attributes[subset]
     groups = attribute_groups(chosen)
     random = np.random.RandomState(seed)
-    drawn = [attribute_pair(index, chosen, groups, random) for index in range(count)]
+    drawn = [attribute_pair(index, chosen, groups, random) for index in range(len(subset))]
     factor, second = (np.array(values, dtype=np.int64) for values in zip(*drawn, strict=True))
     return AttributePairs(subset, factor, second)
+
+
+def test_subset(images: int, count: int | None = CELEBA_TEST, seed: int = TEST_SEED) -> Indices:
+    """Which of so many images the test part consists of; ``count`` as in :func:`attribute_test_pairs`."""
+    return np.arange(images) if count is None else np.random.RandomState(seed).choice(images, size=count)
 
 
 def attribute_columns(names: Sequence[str] = CELEBA_ATTRIBUTES) -> list[int]:
     """The columns of CelebA's table with these attributes.
 
+    Capitals do not matter: a network's factor "no_beard" is the attribute "No_Beard".
+
     Raises:
         ValueError: naming unknown attributes and listing the 40 there are.
     """
-    unknown = [name for name in names if name not in CELEBA_COLUMNS]
+    columns = [name.lower() for name in CELEBA_COLUMNS]
+    unknown = [name for name in names if name.lower() not in columns]
     if unknown:
         raise ValueError(f"attributes: {', '.join(unknown)} unknown; CelebA has {', '.join(CELEBA_COLUMNS)}")
-    return [CELEBA_COLUMNS.index(name) for name in names]
+    return [columns.index(name.lower()) for name in names]
 
 
 def attribute_groups(attributes: NDArray[np.int8]) -> list[dict[int, Indices]]:

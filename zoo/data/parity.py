@@ -74,8 +74,8 @@ def iin_cmnist_pairs(config: Mapping[str, Any], given: Arrays) -> Results:
 
 def iin_celeba_pairs(config: Mapping[str, Any], given: Arrays, first: int = 400) -> Results:
     """The beginning of the table of pairs: ``subset_idx_first400``, ``factor_first400``, ``i2_first400``."""
-    columns = pairs.attribute_columns()
-    table = pairs.attribute_test_pairs(given["in/attributes"][:, columns], config["subset"], config["seed"])
+    columns = pairs.attribute_columns(config.get("attributes", pairs.CELEBA_ATTRIBUTES))
+    table = pairs.attribute_test_pairs(given["in/attributes"][:, columns], config.get("subset"), config["seed"])
     return {
         f"subset_idx_first{first}": table.subset[:first],
         f"factor_first{first}": table.factor[:first],

@@ -158,7 +158,7 @@ class CelebA:
         self.prepare = partial(images.iin_celeba if preparation == "iin" else images.net2net_celeba, size=size)
         self.subset: Indices = np.arange(len(self.files))
         if preparation == "iin" and not _is_train(part):
-            self.subset = np.random.RandomState(pairs.TEST_SEED).choice(len(self.files), size=pairs.CELEBA_TEST)
+            self.subset = pairs.test_subset(len(self.files))
 
     def __len__(self) -> int:
         return len(self.subset)

@@ -89,21 +89,28 @@ def system(name: str) -> System:
     return SYSTEMS[name]
 
 
-def dataset(name: str, part: Part, folder: str, pairs: bool = False) -> RandomExamples:
+def dataset(
+    name: str, part: Part, folder: str, pairs: bool = False, names: Sequence[str] | None = None
+) -> RandomExamples:
     """A part of a data set, single images or pairs that share a factor.
 
     Arguments:
         name: mnist, fashionmnist, cifar, cmnist, celeba or digits.
         part: "train", "validation" (of the digits; the paper takes the test part for it) or "test".
         folder: where the files are; the digits, which come with scikit-learn, need none.
+        names: of the factors that pairs share, the residual last; of celeba, attributes such as male, else those that
+            the data set has. None: the paper's.
 
     Raises:
-        ValueError: without a folder, or for a data set without pairs.
+        ValueError: without a folder, for a data set without pairs, or for factors that it does not have.
         FileNotFoundError: naming the files that are missing, and where they belong.
     """
     from zoo.data import standard
+    from zoo.data.pairs import CMNIST_FACTORS
     from zoo.iin.digits import ColouredDigits
 
+    if pairs and names is not None and name in ("digits", "cmnist") and tuple(names) != CMNIST_FACTORS:
+        raise ValueError(f"factors: {name} has {', '.join(CMNIST_FACTORS)}, got {', '.join(names)}")
     if name == "digits":
         return ColouredDigits(part, single=not pairs)
     part = "train" if part == "train" else "test"
@@ -115,7 +122,9 @@ def dataset(name: str, part: Part, folder: str, pairs: bool = False) -> RandomEx
         return standard.ColouredMNIST(standard.mnist(Path(folder), part), part, single=not pairs)
     if name == "celeba":
         faces = standard.CelebA(folder, part)
-        return standard.CelebAPairs(faces, part) if pairs else faces
+        if not pairs:
+            return faces
+        return standard.CelebAPairs(faces, part, names[:-1]) if names else standard.CelebAPairs(faces, part)
     if name == "cifar":
         return standard.cifar10(folder, part)
     return standard.mnist(folder, part, fashion=name == "fashionmnist")

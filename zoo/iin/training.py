@@ -13,6 +13,7 @@ from zoo.iin.experiment import experiment
 from zoo.iin.first_stages import FirstStage
 from zoo.iin.stylize import StoredPairs
 from zoo.iin.systems import System, dataset, system
+from zoo.training.draws import First
 from zoo.training.fit import Data, Fit, Fitted, fingerprint, fit
 from zoo.verbs import Context
 
@@ -23,15 +24,21 @@ class Plan:
 
     Arguments:
         data: folder of the data set.
+        first: file (or published key) with the first stage's weights, ours or the authors'; the folder keeps them.
         steps: 0 for the table's; the decay of the learning rate moves along.
         batch: 0 for the table's; the learning rate does not change.
+        every: steps between validations; 0 for the table's, or all steps if they are fewer.
+        validation: samples that are looked at then; 0 for all of the part.
         pairs: file of the verb ``pairs``, to train a flow in factors on; there is no validation then.
         precision, devices, accumulate, workers: as in :class:`zoo.training.fit.Fit`.
     """
 
     data: str = ""
+    first: str = ""
     steps: int = 0
     batch: int = 0
+    every: int = 0
+    validation: int = 0
     pairs: str = ""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     devices: int = 1
@@ -42,32 +49,29 @@ class Plan:
 def train(context: Context, plan: Plan, name: str | None = None, options: dict[str, object] | None = None) -> Fitted:
     """Trains ``name`` (by default what the command names), or goes on with it, and writes its weights.
 
-    Its first stage is trained before, with the same plan, unless the folder has its weights.
+    Its first stage is trained before, with the same plan, unless the folder or the plan has its weights.
 
     Arguments:
         options: of the network; by default the command's.
 
     Raises:
-        ValueError: if the folder holds a run with other settings.
+        ValueError: if the folder holds a run with other settings, or another first stage than the plan's.
     """
     name = context.name if name is None else name
     known = system(name)
     options = dict(context.options if options is None else options)
-    first = None
-    if known.first is not None:
-        if not context.file(known.first).is_file():
-            train(context, plan, known.first, {})
-        first = FirstStage(weights.load(context.file(known.first)))
     with torch.random.fork_rng():
         torch.manual_seed(context.seed)
         network = registry.build(name, **options)
+    data = _data(known, plan, list(network.graph.output_shapes))
+    first = None if known.first is None else _first(context, plan, known.first)
     steps = plan.steps or known.steps
     context.console.rule(f"[bold]{name}[/bold] ({network.graph.parameters:,} parameters)", align="left", style="dim")
     module = experiment(known, network, first, steps)
     settings = Fit(
         steps,
         plan.batch or known.batch,
-        _every(steps, known),
+        min(plan.every or known.every, steps),
         plan.accumulate,
         plan.precision,
         plan.devices,
@@ -77,7 +81,7 @@ def train(context: Context, plan: Plan, name: str | None = None, options: dict[s
     )
     done = fit(
         module,
-        _data(known, plan),
+        data,
         context.out / "training" / name,
         settings,
         context.console,
@@ -88,11 +92,28 @@ def train(context: Context, plan: Plan, name: str | None = None, options: dict[s
     return done
 
 
-def _data(known: System, plan: Plan) -> Data:
+def _first(context: Context, plan: Plan, name: str) -> FirstStage:
+    """The network below a flow: of the plan's file, which is copied into the folder, of the folder, or trained now."""
+    file = context.file(name)
+    if plan.first:
+        given = FirstStage(registry.load(name, plan.first))
+        if not file.is_file():
+            weights.save(given.network, file, {"origin": plan.first})
+        elif fingerprint(weights.load(file)) != fingerprint(given.network):
+            raise ValueError(f"first: {str(file)!r} holds other weights than {plan.first!r}; take another folder")
+        return given
+    if not file.is_file():
+        train(context, plan, name, {})
+    return FirstStage(weights.load(file))
+
+
+def _data(known: System, plan: Plan, names: list[str]) -> Data:
     pairs = known.kind == "factors"
     if pairs and plan.pairs:
         return Data(StoredPairs(plan.pairs))
-    return Data(*(dataset(known.data, part, plan.data, pairs) for part in ("train", "validation")))
+    factors = names if pairs else None
+    training, validation = (dataset(known.data, part, plan.data, pairs, factors) for part in ("train", "validation"))
+    return Data(training, First(validation, plan.validation) if plan.validation else validation)
 
 
 def _save(context: Context, name: str, network: BuiltGraph, done: Fitted) -> None:
@@ -107,9 +128,3 @@ def _save(context: Context, name: str, network: BuiltGraph, done: Fitted) -> Non
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _every(steps: int, known: System) -> int:
-    """Of the divisors of a run's steps the one whose ratio to the table's steps between validations is nearest to 1."""
-    divisors = [count for count in range(1, steps + 1) if steps % count == 0]
-    return min(divisors, key=lambda count: max(count / known.every, known.every / count))

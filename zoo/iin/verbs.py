@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from zoo.verbs import Context, verb
 
-Features = Literal["auto", "inception", "classifier"]
+Features = Literal["auto", "inception", "classifier", "none"]
 
 
 @verb
@@ -19,8 +19,11 @@ def train(
     context: Context,
     *,
     data: str = "",
+    first: str = "",
     steps: int = 0,
     batch: int = 0,
+    every: int = 0,
+    validation: int = 0,
     pairs: str = "",
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
     devices: int = 1,
@@ -31,7 +34,7 @@ def train(
     from zoo.iin.training import Plan
     from zoo.iin.training import train as run
 
-    run(context, Plan(data, steps, batch, pairs, precision, devices, accumulate, workers))
+    run(context, Plan(data, first, steps, batch, every, validation, pairs, precision, devices, accumulate, workers))
 
 
 @verb
@@ -152,7 +155,10 @@ def respond(
 
 @verb
 def evaluate(context: Context, *, data: str = "", first: str = "", features: Features = "auto", count: int = 0) -> None:
-    """Loss, and the published protocol's four Fréchet distances, or a classifier's accuracy; count=0: as published."""
+    """Loss, and the published protocol's four Fréchet distances, or a classifier's accuracy; count=0: as published.
+
+    ``features=none`` leaves out what needs Inception or LPIPS.
+    """
     from zoo.iin.work import figures
 
     _write(context, "evaluate", figures(context, data, first, features, count))

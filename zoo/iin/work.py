@@ -25,6 +25,7 @@ from zoo.verbs import Context
 
 Batch = dict[str, Any]
 JUDGE = "iin/digits-classifier"
+NONE = "none"  # of the networks that measure pictures
 SHOWN = 8  # images in a picture of pairs
 PROTOCOL = 10_000  # images that the published figures are computed on
 
@@ -42,9 +43,11 @@ def test_images(context: Context, data: str, count: int, part: Part = "test") ->
     return _batch(examples, context.seed, count)
 
 
-def drawn_pairs(context: Context, data: str, count: int, part: Part = "test") -> Batch:
+def drawn_pairs(
+    context: Context, data: str, count: int, part: Part = "test", names: Sequence[str] | None = None
+) -> Batch:
     """A batch of up to ``count`` pairs of a part, with the factors' names as ``names``."""
-    examples = dataset(system(context.name).data, part, data, pairs=True)
+    examples = dataset(system(context.name).data, part, data, pairs=True, names=names)
     return {**_batch(examples, context.seed, count), "names": list(factors(examples))}
 
 
@@ -72,10 +75,10 @@ def figures(context: Context, data: str, first: str, features: str, count: int) 
     if known.kind == "classifier":
         return {"accuracy": _share(stage.classify(stage.mode(images["image"])).argmax(1) == images["class"])}
     if known.kind == "autoencoder":
-        return _autoencoded(stage, images["image"], perceptual=known.data != "digits")
+        return _autoencoded(stage, images["image"], perceptual=known.data != "digits" and features != NONE)
     parts = interpreter(context, first)
     found: dict[str, Any] = {"images": len(images["image"]), "loss": _loss(context, parts, images, data)}
-    if stage.decodes:
+    if stage.decodes and features != NONE:
         measure = _features(context, features)
         found["features"] = "classifier" if _uses_classifier(context, features) else "inception"
         generator = seeded(context.seed, *b"frechet")
@@ -166,7 +169,7 @@ def _loss(context: Context, parts: Interpreter, images: Batch, data: str) -> flo
     """The training's loss on the test part."""
     if system(context.name).kind == "whole":
         return float(losses.unsupervised(*parts.flow(parts.first.sample(images["image"]))).loss)
-    pairs = drawn_pairs(context, data, len(images["image"]))
+    pairs = drawn_pairs(context, data, len(images["image"]), names=parts.names)
     (*a, before), (*b, after) = (
         parts.flow(parts.first.sample(pairs[side]["image"])) for side in ("example1", "example2")
     )

@@ -48,6 +48,29 @@ class Data:
     validation: Examples | RandomExamples | None = None
 
 
+@dataclass(frozen=True)
+class First:
+    """The first ``count`` samples of a data set with random ones.
+
+    Raises:
+        ValueError: unless there are as many.
+    """
+
+    examples: RandomExamples
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= len(self.examples):
+            raise ValueError(f"samples: expected 1 to {len(self.examples)}, the samples there are, got {self.count}")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def draw(self, index: int, random: np.random.RandomState) -> Any:
+        """A sample."""
+        return self.examples.draw(index, random)
+
+
 class Positions(Sampler[list[tuple[int, int]]]):
     """The batches of one chunk of a run: lists of (index, position).
 

@@ -1,7 +1,6 @@
 """The whole of Network Fusion on the command line with files of experts: captioner and BERT, ResNet-50, BigGAN."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from PIL import Image
 
 from tests.zoo.fusion.conftest import FLOW, SMALL, WIDTH, Narrow
-from zoo import cli, pictures, published, registry, weights
+from zoo import cli, published, registry, weights
 from zoo.experts.biggan import BigGAN
 from zoo.experts.captioner import Captioner
 from zoo.experts.sentences import SentenceEncoder
@@ -24,20 +23,6 @@ SIZES = [f"{key}={value}" for key, value in FLOW.items()]
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zoo.experts.captioner.Encoder", Narrow)
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
-    """The images of every grid that is written, (R, C, 3, H, W)."""
-    found: list[torch.Tensor] = []
-    grid = pictures.grid
-
-    def remembered(images: torch.Tensor, *given: Any, **options: Any) -> None:
-        found.append(images)
-        grid(images, *given, **options)
-
-    monkeypatch.setattr(pictures, "grid", remembered)
-    return found
 
 
 def given(files: Files, *names: str) -> list[str]:

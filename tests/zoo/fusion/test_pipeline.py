@@ -4,14 +4,13 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from zoo import cli, pictures, published, registry, weights
+from zoo import cli, published, registry, weights
 from zoo.experts.biggan import BigGAN
 from zoo.fusion import dequantising, evaluation, experts, system, training
 from zoo.fusion.experts import Files, Letters, Small
@@ -142,19 +141,9 @@ def test_a_dequantiser_learns_to_restore_embeddings(tmp_path: Path) -> None:
     assert error() < 0.8 * before
 
 
-def test_verbs_draw_what_the_flow_paints_and_measure_it(
-    tmp_path: Path, untrained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verbs_draw_what_the_flow_paints_and_measure_it(tmp_path: Path, untrained: Path, drawn: list[Tensor]) -> None:
     from torchvision.io import write_png
 
-    drawn: list[Tensor] = []
-    grid = pictures.grid
-
-    def remembered(images: Tensor, *given: Any, **options: Any) -> None:
-        drawn.append(images)
-        grid(images, *given, **options)
-
-    monkeypatch.setattr(pictures, "grid", remembered)
     out, own = ["--out", str(tmp_path)], f"dequantiser={untrained}"
     assert cli.main(["train", "fusion/tiny", "steps=2", "every=1", "batch=3", "validation=2", own, *out]) == 0
     figures = json.loads((tmp_path / "metrics.json").read_text())

@@ -1,0 +1,108 @@
+"""The published configuration of CelebA on the command line: files in the published layouts, every verb."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from tests.zoo.test_datasets import write_celeba
+from zoo import cli, published, registry, weights
+from zoo.iin import work
+from zoo.iin.first_stages import FirstStage
+from zoo.iin.interpreter import Interpreter
+from zoo.verbs import Context
+
+FLOW = {"depth": 2, "hidden": 8}
+NAME = "iin/celeba-factors"
+SIZES = [f"{key}={value}" for key, value in FLOW.items()]
+
+
+@pytest.fixture
+def faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CelebA's folder, eight images a part."""
+    write_celeba(tmp_path / "data")
+    monkeypatch.setattr("torchvision.datasets.CelebA._check_integrity", lambda self: True)
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first stage as its authors' framework saves it: model, loss and optimiser, whose rate is a numpy number."""
+    file, name = tmp_path_factory.mktemp("celeba") / "model-572968.ckpt", "iin/celeba-ae"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = registry.build(name)
+    theirs = published.export(name, network, registry.entry(name).defaults)
+    optimizer = {"state": {}, "param_groups": [{"lr": np.float64(0.0), "params": [0]}]}
+    torch.save({"model": theirs, "loss": {"logvar": torch.zeros(())}, "optimizer": optimizer}, file)
+    return file
+
+
+def test_every_verb_works_on_celeba(faces: Path, autoencoder: Path, tmp_path: Path, drawn: list[Any]) -> None:
+    out, data = ["--out", str(tmp_path)], f"data={faces}"
+    steps = ["steps=2", "batch=2", "every=1", "validation=2"]
+    assert cli.main(["train", NAME, data, f"first={autoencoder}", *steps, *SIZES, *out]) == 0
+    assert cli.main(["dims", NAME, data, "count=60", *out]) == 0
+    assert cli.main(["sample", NAME, "rows=1", "columns=2", *out]) == 0
+    assert cli.main(["swap", NAME, "factor=smiling", data, "count=2", *out]) == 0
+    assert cli.main(["interpolate", NAME, data, "count=1", "steps=2", *out]) == 0
+    assert cli.main(["walk", NAME, "factor=eyeglasses", data, "count=1", "steps=2", *out]) == 0
+    assert cli.main(["evaluate", NAME, data, "count=4", "features=none", *out]) == 0
+    assert np.isfinite(json.loads((tmp_path / "evaluate.json").read_text())["loss"])
+
+    first = FirstStage(registry.load("iin/celeba-ae", autoencoder))
+    parts = Interpreter(weights.load(tmp_path / "iin-celeba-factors.safetensors"), first)
+    assert parts.names == ["eyeglasses", "male", "no_beard", "smiling", "residual"]
+    images = work.test_images(Context(NAME, tmp_path, Console(quiet=True)), str(faces), 4)["image"]
+    swapped: Tensor = drawn[1]
+    torch.testing.assert_close(swapped[0], parts.images(parts.interpret(images[:2])))
+    factors, others = parts.interpret(images[:2]), parts.interpret(images[2:])
+    factors[3] = others[3]
+    torch.testing.assert_close(swapped[2], parts.images(factors), atol=1e-4, rtol=1e-4)
+    walked: Tensor = drawn[3]
+    fixed = parts.interpret(work.test_images(Context(NAME, tmp_path, Console(quiet=True)), str(faces), 1)["image"])
+    torch.testing.assert_close(walked[:, 0], parts.images(fixed), atol=1e-4, rtol=1e-4)
+    assert (walked[:, 1] - walked[:, 0]).abs().max() > 1e-4
+
+
+def test_factors_of_the_network_are_the_attributes_that_pairs_share(
+    faces: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    factors, data = "factors=young,residual", f"data={faces}"
+    given = ["sizes=32,32", *SIZES, f"first={autoencoder}", "--out", str(tmp_path)]
+    assert cli.main(["train", NAME, data, factors, "steps=1", "batch=2", "validation=2", *given]) == 0
+    evaluate = ["evaluate", NAME, data, "count=4", "features=none", "--out", str(tmp_path)]
+    assert cli.main(evaluate) == 0, "the file knows its factors"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([NAME, "factors=handsome,residual", "sizes=32,32"], "attributes: handsome unknown; CelebA has 5_o_Clock"),
+        (["iin/tiny-factors", "factors=shape,residual"], "factors: digits has digit, colour, residual, got shape"),
+        ([NAME, "validation=10001"], "samples: expected 1 to 10000"),
+    ],
+)
+def test_refusals(
+    words: list[str], message: str, faces: Path, autoencoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = [f"first={autoencoder}"] if words[0] == NAME else []
+    small = SIZES if words[0] == NAME else []
+    given = [f"data={faces}", "steps=1", "batch=2", *first, *small, "--out", str(tmp_path)]
+    assert cli.main(["train", *words, *given]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_another_first_stage_than_the_folders_is_refused(
+    faces: Path, autoencoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(5)
+    weights.save(registry.build("iin/celeba-ae"), tmp_path / "iin-celeba-ae.safetensors")
+    given = [f"data={faces}", f"first={autoencoder}", "steps=1", *SIZES, "--out", str(tmp_path)]
+    assert cli.main(["train", NAME, *given]) == 1
+    assert "holds other weights than" in capsys.readouterr().err
