@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +20,8 @@ from zoo.data.digits import Split, augment
 from zoo.demo import losses
 from zoo.demo.settings import Settings
 from zoo.experts import DigitAutoencoder, DigitClassifier
-from zoo.training.batches import Batches, mixed, seeded
+from zoo.runs.stages import stage
+from zoo.training.batches import seeded
 from zoo.training.experiment import Experiment
 from zoo.training.stage import Stage, Trained, run
 
@@ -207,27 +206,23 @@ def _stage(
 ) -> Stage:
     """A stage on the training part, with what all three have in common."""
     epochs, rate = settings.schedule(name)
-    seed = mixed(settings.seed, *name.encode())
-    batches = Batches(parts["train"].images, parts["train"].labels, size=settings.batch, seed=seed)
-    schedule = {
-        "learning_rate": rate,
-        "weight_decay": settings.weight_decay,
-        "steps": epochs * len(batches),
-        "seed": seed,
-    }
-    facts = [graph.to_yaml(), epochs, settings.every, settings.batch, schedule, options, earlier]
-    return Stage(
-        name=name,
-        title=title,
-        unit=unit,
-        graph=graph,
-        experiment=partial(experiment, **options, **schedule),
-        batches=batches,
+    return stage(
+        name,
+        title,
+        unit,
+        graph,
+        experiment,
+        training=(parts["train"].images, parts["train"].labels),
         validation=validation,
         epochs=epochs,
         every=settings.every,
-        seed=seed,
-        fingerprint=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16],
+        batch=settings.batch,
+        learning_rate=rate,
+        weight_decay=settings.weight_decay,
+        seed=settings.seed,
+        options=options,
+        data="digits",
+        earlier=earlier,
     )
 
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +14,8 @@ from zoo.data.digits import digits
 from zoo.demo import experiment, pictures, report
 from zoo.demo.evaluation import MEANINGS, evaluate
 from zoo.demo.settings import Settings
+from zoo.training.stage import forget
+from zoo.training.trainer import one_thread
 
 FILES = (*(f"{name}.png" for name in report.PICTURES), "graph.svg", "report.html", "metrics.json")
 
@@ -36,9 +34,9 @@ def run(settings: Settings, folder: Path, console: Console, fresh: bool = False)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out: expected a folder, {str(folder)!r} is a file")
     if fresh:
-        _forget(folder)
+        forget(folder, *FILES, "weights")
     folder.mkdir(parents=True, exist_ok=True)
-    with _one_thread():
+    with one_thread():
         return _run(settings, folder, console)
 
 
@@ -64,17 +62,6 @@ def _run(settings: Settings, folder: Path, console: Console) -> dict[str, float]
     return metrics
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """With layers this small, a second thread saves nothing, and waits for its turn on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _known_metrics(folder: Path, fingerprint: str) -> dict[str, float] | None:
     """The figures of an earlier run of the same job, if it finished and its files are still there."""
     if not all((folder / name).is_file() for name in FILES):
@@ -86,13 +73,6 @@ def _known_metrics(folder: Path, fingerprint: str) -> dict[str, float] | None:
     except (json.JSONDecodeError, KeyError):
         pass
     return None
-
-
-def _forget(folder: Path) -> None:
-    """Removes the demo's own files, and nothing else that may lie there."""
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "weights", ignore_errors=True)
 
 
 def _table(metrics: dict[str, float]) -> Table:

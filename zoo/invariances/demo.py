@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.table import Table
 
 from zoo.invariances import evaluation, opening, runs, tasks, views
 from zoo.invariances.small import CONCEPTS, CUTS
 from zoo.invariances.system import System
 from zoo.training.batches import seeded
-from zoo.training.stage import Trained
+from zoo.training.stage import Trained, forget
+from zoo.training.trainer import one_thread
 from zoo.verbs import Context
 
 EPSILON = {"digits": 0.15, "animalfaces": 0.02}
@@ -40,7 +37,7 @@ def run(context: Context, data: str, draws: int, epsilon: float) -> None:
             f"draws, epsilon: expected 2 draws or more and epsilon of 0 or more, got {draws} and {epsilon}"
         )
     context.out.mkdir(parents=True, exist_ok=True)
-    with _one_thread():
+    with one_thread():
         task = opening.task(context, data)
         if context.fresh:
             _forget(context.out, task.name)
@@ -121,24 +118,11 @@ def _likelihood_table(found: dict[str, dict[str, float]]) -> Table:
     return table
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """With layers this small, a second thread saves nothing, and waits for its turn on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _forget(folder: Path, run: str) -> None:
     """Removes the files of the demo of a run, such as "digits", and nothing else that may lie there."""
     views_of = [*PICTURES, *(f"{view}_{cut}" for view in ("sample", "swap") for cut in CUTS)]
     pictures = [f"{name}.png" for name in [*views_of, *(f"edit_{concept}" for concept in CONCEPTS)]]
-    for name in [*pictures, "video.gif", "metrics.json"]:
-        (folder / name).unlink(missing_ok=True)
-    for file in folder.glob(f"invariances-{run}-*.safetensors"):
-        file.unlink()
-    for checkpoints in folder.glob(f"invariances-{run}-*.checkpoints"):
-        shutil.rmtree(checkpoints)
+    weights = [
+        f"invariances-{run}{more}" for more in (".safetensors", "-*.safetensors", ".checkpoints", "-*.checkpoints")
+    ]
+    forget(folder, *pictures, "video.gif", "metrics.json", *weights)

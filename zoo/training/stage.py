@@ -93,6 +93,15 @@ def run(stage: Stage, folder: Path, console: Console) -> Trained:
     return trained
 
 
+def forget(folder: Path, *patterns: str) -> None:
+    """Removes the files and folders in a folder whose names match one of the patterns, and nothing else there."""
+    for path in {path for pattern in patterns for path in folder.glob(pattern)}:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _trained(stage: Stage, folder: Path, console: Console) -> Trained:
     begun, checkpoints = time.perf_counter(), folder / f"{stage.name}.checkpoints"
     resume, start = _resumable(stage, checkpoints)

@@ -1,4 +1,4 @@
-"""What every use of Lightning's Trainer here shares: Ctrl-C that is an exception, and no banners."""
+"""What every use of Lightning's Trainer here shares: Ctrl-C that is an exception, no banners, few threads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import torch
 
 
 @contextmanager
@@ -18,6 +20,17 @@ def keyboard_interrupt() -> Iterator[None]:
     except SystemExit as stop:
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from stop
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For small layers: a second thread saves nothing there, and waits for its turn on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric")
