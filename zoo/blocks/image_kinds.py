@@ -97,6 +97,13 @@ class ImagenetNormalise(nn.Module):
         return shape
 
 
+class _OwnResult(ChannelNorm):
+    """Leaves a result that may be changed in place, as torchvision's blocks do; actnorm's backward reads its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).clone()
+
+
 @g.register("resnet")
 class ResNet(nn.Module):
     """torchvision's ResNet without its last layer: images (3, H, W) to features (512,) or (2048,).
@@ -113,7 +120,7 @@ class ResNet(nn.Module):
         makers = {18: models.resnet18, 34: models.resnet34, 50: models.resnet50, 101: models.resnet101}
         if layers not in makers or shape[0] != 3:
             raise ValueError(f"expected 18, 34, 50 or 101 layers and 3 channels, got {layers} and {shape}.")
-        by = nn.BatchNorm2d if norm == "batch" else partial(ChannelNorm, log_scale=False)
+        by = nn.BatchNorm2d if norm == "batch" else partial(_OwnResult, log_scale=False)
         self.model = makers[layers](norm_layer=by)
         self.features = self.model.fc.in_features
         self.model.fc = nn.Identity()

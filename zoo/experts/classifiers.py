@@ -115,6 +115,38 @@ class Greybox(nn.Module):
         return super().train(False)
 
 
+class Hooked(nn.Module):
+    """What one layer of a network that need not be a chain gives, such as of a segmentation network; fixed.
+
+    Arguments:
+        network: normalised images (B, 3, H, W) -> anything, traceable by torch.fx.
+        layer: the name of a module, such as "backbone.layer1".
+
+    Raises:
+        ValueError: if there is no such layer.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, layer: str) -> None:
+        super().__init__()
+        require("torchvision")
+        from torchvision.models.feature_extraction import create_feature_extractor
+
+        try:
+            self.network = create_feature_extractor(network.eval(), {layer: "z"}).requires_grad_(False)
+        except ValueError as error:
+            raise ValueError(f"layer: {layer!r} is none of the network's ({error})") from error
+        for name, values in (("mean", MEAN), ("std", STD)):
+            self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1), persistent=False)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1], as large as they are -> z (B, K, H', W')."""
+        z: Tensor = self.network(network_input(images, images.shape[-1], self.mean, self.std))["z"]
+        return z
+
+
 def network_input(images: Tensor, side: int, mean: Tensor, std: Tensor) -> Tensor:
     """Images (B, C, H, W) in [-1, 1] -> (B, C, side, side), normalised once.
 
@@ -136,7 +168,7 @@ def greybox(name: str, cut: str, classes: int = CLASSES, weights: str | Path | N
     """A classifier cut at a layer.
 
     Arguments:
-        name: of a network of torchvision, such as alexnet, resnet50, resnet101, vgg16, squeezenet1_1.
+        name: of a classifier of torchvision, such as alexnet, resnet50, resnet101, vgg16, squeezenet1_1.
         cut: "input", a name of ``HOOKS``, the name of a module or function, or "softmax".
         classes, weights: as :func:`classifier`.
 
@@ -148,7 +180,7 @@ def greybox(name: str, cut: str, classes: int = CLASSES, weights: str | Path | N
 
 
 def classifier(name: str, classes: int = CLASSES, weights: str | Path | None = None) -> nn.Module:
-    """A network of torchvision with a head of its own.
+    """A classifier or a segmentation network of torchvision with a head of its own.
 
     Arguments:
         classes: of the head; with ImageNet's weights and another number than 1000 the head is a fresh one.
@@ -162,15 +194,19 @@ def classifier(name: str, classes: int = CLASSES, weights: str | Path | None = N
     require("torchvision")
     from torchvision import models
 
-    if name not in models.list_models(models):
+    maps = name in models.list_models(models.segmentation)
+    if not maps and name not in models.list_models(models):
         raise ValueError(f"classifier: expected a network of torchvision, such as alexnet or resnet101, got {name!r}")
-    network: nn.Module = models.get_model(name, weights=None, num_classes=classes)
+    if maps and weights == IMAGENET:
+        raise ValueError(f"classifier: no {name} was trained on ImageNet; expected a file, or None for random")
+    without = {"weights_backbone": None} if maps else {}
+    network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **without)
     if weights == IMAGENET:
         theirs = _imagenet(models.get_model_weights(name).IMAGENET1K_V1)
         own = network.state_dict()
         network.load_state_dict({key: v if v.shape == own[key].shape else own[key] for key, v in theirs.items()})
     elif weights is not None:
-        load(network, weights)
+        load(network, weights, without=("aux_classifier.",) if maps else ())
     return network.eval()
 
 

@@ -154,9 +154,9 @@ def draw(system: Translation, task: Task, context: Context) -> None:
     views.samples(opened, 6)
     views.reconstructions(opened)
     views.swaps(opening.of(context, task, system, 7))
-    if opened.labels:
+    if opened.read is not None:
         views.prompts(opened, list(ASKED), 8)
-        ends = [task.represent(opened.images, list(pair)) for pair in BETWEEN]
+        ends = [opened.read(list(pair)) for pair in BETWEEN]
         views.walk(opened, [(a, b) for a, b in ends], 8, [" to ".join(pair) for pair in BETWEEN])
     else:
         views.interpolations(opening.of(context, task, system, 4), 8)

@@ -72,6 +72,8 @@ class FlowExperiment(lightning.LightningModule):
         learning_rate: of Adam, see :meth:`Run.learning_rate`.
     """
 
+    experts: Experts
+
     def __init__(self, flow: BuiltGraph, learning_rate: float) -> None:
         super().__init__()
         self.flow, self.learning_rate = flow, learning_rate

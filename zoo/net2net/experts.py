@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flowkit.graph import BuiltGraph
 from zoo.data.images import downsample
 from zoo.data.warp import random_tps
-from zoo.experts.classifiers import Greybox
+from zoo.experts.classifiers import Greybox, Hooked
 
 
 class Autoencoder(Protocol):
@@ -48,8 +49,12 @@ class SmallImages(Fixed):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to (B, K)."""
-        latents: Tensor = self.expert.encode(downsample(images, self.size))
+        latents: Tensor = self.expert.encode(self.reduced(images))
         return latents
+
+    def reduced(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to what the expert sees of them, (B, 3, size, size)."""
+        return downsample(images, self.size)
 
 
 class Warped(Fixed):
@@ -69,15 +74,31 @@ class Warped(Fixed):
 
 
 class Features(Fixed):
-    """Layer diagnosis and edges: a layer of a classifier, stylised or not."""
+    """Layer diagnosis and edges: a layer of a classifier, stylised or not, or of a segmentation network.
 
-    def __init__(self, expert: Greybox) -> None:
+    Arguments:
+        size: pixels of a side that feature maps are resized to, bilinearly; 0 leaves them.
+    """
+
+    def __init__(self, expert: Greybox | Hooked, size: int = 0) -> None:
         super().__init__(expert)
+        self.size = size
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] to (B, K) or (B, K, H', W')."""
         z: Tensor = self.expert.encode(images)
-        return z
+        if self.size in (0, z.shape[-1]):
+            return z
+        return F.interpolate(z, (self.size, self.size), mode="bilinear")
+
+
+class Classes(Features):
+    """What a segmentation network says each pixel is, one-hot."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] to (B, K, H', W')."""
+        logits = super().forward(images)
+        return F.one_hot(logits.argmax(1), logits.shape[1]).movedim(-1, 1).float()
 
 
 class Inpainting(Features):
@@ -115,37 +136,31 @@ class Dequantiser(Fixed):
         return restored
 
 
-class Segmentation(Fixed):
-    """What a segmentation network says of each pixel.
+class Attributes(nn.Module):
+    """CelebA's attributes, -1 or +1, as 0 or 1."""
+
+    def forward(self, attributes: Tensor) -> Tensor:
+        """(B, K) to float32 (B, K)."""
+        return (attributes > 0).float()
+
+
+class OwnLatents(nn.Module):
+    """BigBiGAN's generator as a second expert; what is encoded are latents already.
 
     Arguments:
-        expert: images (B, 3, H, W), normalised as it was trained with, to logits (B, K, h, w), or a dictionary that has
-            them under "out" as torchvision's networks return it.
-        size: S of the condition; logits are resized to it bilinearly.
-        hard: whether the condition is the class, one-hot, and not the logits.
+        net: a graph of latents and class probabilities, of which the first class is used.
     """
 
-    def __init__(self, expert: nn.Module, size: int, hard: bool) -> None:
-        super().__init__(expert)
-        self.size, self.hard = size, hard
+    def __init__(self, net: BuiltGraph) -> None:
+        super().__init__()
+        self.net: Any = net.eval().requires_grad_(False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """To (B, K, S, S)."""
-        answer = self.expert(images)
-        logits = F.interpolate(
-            answer if isinstance(answer, Tensor) else answer["out"], (self.size, self.size), mode="bilinear"
-        )
-        if not self.hard:
-            return logits
-        return F.one_hot(logits.argmax(1), logits.shape[1]).permute(0, 3, 1, 2).float()
+    def encode(self, codes: Tensor) -> Tensor:
+        return codes
 
-
-class BigBiGANEncoder(nn.Module):
-    """Raises ModuleNotFoundError: no weights of BigBiGAN's encoder exist outside TensorFlow Hub."""
-
-    def __init__(self) -> None:
-        raise ModuleNotFoundError(
-            "bigbigan: its encoder was only published as a TensorFlow Hub module (deepmind/bigbigan-resnet50/1), which "
-            "this project does not run; encode images with it elsewhere, keep its samples 'z_sample' (N, 120), and "
-            "train net2net/sbert-to-bigbigan on these latents"
-        )
+    def decode(self, codes: Tensor) -> Tensor:
+        """Latents (B, D) to images (B, 3, S, S) in [-1, 1]."""
+        first = torch.zeros(len(codes), self.net.graph.input_shapes["classes"][0], device=codes.device)
+        first[:, 0] = 1
+        images: Tensor = self.net(codes, first)
+        return images

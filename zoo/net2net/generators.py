@@ -59,9 +59,9 @@ def biggan_deep(
 
 
 @register({"ae-faces256": {}, "ae-anime256": {}, "ae-portraits256": {}, "ae-coco256": {"latent": 256}})
-def bigae(size: int = 256, latent: int = 128, normalised: int = 1) -> g.Graph:
+def bigae(size: int = 256, latent: int = 128, width: int = 96, normalised: int = 1) -> g.Graph:
     """The big autoencoder: image (3, S, S) in [-1, 1] and noise (Z,) -> moments (2 Z,), latent, reconstruction.
 
     The authors' ``BigAE``; see :func:`zoo.blocks.biggan.autoencoder`. Their weights need ``normalised=2``.
     """
-    return blocks.autoencoder(size, latent, normalised=normalised)
+    return blocks.autoencoder(size, latent, width, normalised=normalised)

@@ -1,14 +1,24 @@
-"""From a verb's options to what it works on: the run, its networks, some held-out pictures."""
+"""From a verb's options to what it works on: a flow between its experts, and some held-out pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.net2net import runs
+from flowkit.graph import BuiltGraph
+from zoo.net2net import data, runs, translate
+from zoo.net2net.autoencoder_experiment import GaussianAutoencoder
+from zoo.net2net.configurations import AUTOENCODERS, CONFIGURATIONS, configuration
+from zoo.net2net.experiment import RUNS
+from zoo.net2net.experts import SmallImages
+from zoo.net2net.small import LOW
+from zoo.net2net.system import System, remembered, system
+from zoo.net2net.words import Given
 from zoo.runs.autoencoder import scaled
 from zoo.runs.translator import Translation
 from zoo.training.batches import seeded
@@ -17,7 +27,7 @@ from zoo.verbs import Context
 NOTE = "OpenMoji, CC BY-SA 4.0; generated pictures derive from it"
 
 
-def task(context: Context, data: str, autoencoder_epochs: int, flow_epochs: int) -> runs.Task:
+def task(context: Context, folder: str, autoencoder_epochs: int, flow_epochs: int) -> runs.Task:
     """The run that a registered name belongs to; epochs of 0 are the plan's.
 
     Raises:
@@ -25,20 +35,18 @@ def task(context: Context, data: str, autoencoder_epochs: int, flow_epochs: int)
     """
     name = context.name.partition("/")[2].removesuffix("-autoencoder")
     if name not in runs.PLANS:
-        raise ValueError(
-            f"{context.name}: expected one of {', '.join(f'net2net/{known}' for known in runs.PLANS)}; the published "
-            "configurations know train, sample, reconstruct, swap and transfer with --random"
-        )
+        known = ", ".join(f"net2net/{known}" for known in (*runs.PLANS, *CONFIGURATIONS, *AUTOENCODERS))
+        raise ValueError(f"{context.name}: the verb does not know it; expected one of {known}")
     plan = runs.PLANS[name]
     plan = replace(plan, autoencoder=autoencoder_epochs or plan.autoencoder, flow=flow_epochs or plan.flow)
     size = runs.graphs(context, name)[0].input_shapes["image"][1] or 0
     if name == "animalfaces":
-        return runs.faces_task(plan, size, data)
+        return runs.faces_task(plan, size, folder)
     return runs.emoji_task(plan, size) if name == "emoji" else runs.shapes_task(plan, size)
 
 
-def system(context: Context) -> Translation:
-    """The networks of the run: trained in the folder, or fresh ones with ``--random``."""
+def trained(context: Context) -> Translation:
+    """The networks of a run: trained in the folder, or fresh ones with ``--random``."""
     return runs.translation(context, context.name.partition("/")[2].removesuffix("-autoencoder"))
 
 
@@ -47,48 +55,145 @@ class Opened:
     """What the pictures are drawn from.
 
     Arguments:
-        images: (N, 3, S, S) in [-1, 1], held out.
-        known: (N, C), their conditions.
+        flow: latents (N, D) <-> v, given conditions.
+        decode: latents -> pictures in [-1, 1].
+        images: (N, 3, S, S), held out.
+        latents, known: of these pictures: expert two's and expert one's.
         labels: their texts; none if pictures are the condition.
+        read: texts -> conditions, if the condition is a text.
+        low: (N, 3, s, s), what is known of pictures if that is a small picture, and ``see``: such pictures ->
+            conditions.
+        domains: K of a flow between K domains, 0 for others.
+        note: to be said below a picture.
     """
 
     context: Context
-    task: runs.Task
-    system: Translation
+    flow: BuiltGraph
+    decode: Callable[[Tensor], Tensor]
     images: Tensor
+    latents: Tensor
     known: Tensor
     labels: list[str]
-
-    @property
-    def note(self) -> str:
-        """What is to be said below a picture."""
-        return NOTE if self.task.name == "emoji" else ""
+    read: Callable[[list[str]], Tensor] | None = None
+    low: Tensor | None = None
+    see: Callable[[Tensor], Tensor] | None = None
+    domains: int = 0
+    note: str = ""
 
     def noise(self, count: int) -> Tensor:
         """(count, D), drawn by the seed."""
-        return torch.randn(count, self.system.autoencoder.dim, generator=seeded(self.context.seed, *b"pictures"))
+        dim = self.flow.graph.input_shapes["x"][0] or 0
+        return torch.randn(count, dim, generator=seeded(self.context.seed, *b"pictures"))
+
+    def picture(self, v: Tensor, known: Tensor) -> Tensor:
+        """tau: v (N, D), or (D,) for all, and conditions -> pictures."""
+        return self.decode(translate.backward(self.flow, v.expand(len(known), -1), known))
 
     def path(self, name: str) -> Path:
         """Of a picture."""
         return self.context.out / f"{name}.png"
 
 
-def opened(context: Context, data: str, count: int) -> Opened:
-    """The run's networks with ``count`` held-out pictures.
+@torch.no_grad()
+def opened(context: Context, given: Given, count: int) -> Opened:
+    """What a name, and the words for its experts and data, stand for; with ``count`` held-out pictures, perhaps none.
 
     Raises:
-        ValueError: for a count that is not positive; FileNotFoundError if the networks have not been trained.
+        ValueError: for a negative count or more than there are; FileNotFoundError if the flow has not been trained.
     """
-    if count < 1:
+    if count < 0:
         raise ValueError(f"count: expected at least 1, got {count}")
-    made = task(context, data, 0, 0)
-    return of(context, made, system(context), count)
+    named = configuration(context.name)
+    if named is None:
+        if given.source or given.target:
+            raise ValueError(f"{context.name}: its experts are those of the run; leave source= and target= out")
+        return of(context, task(context, given.data, 0, 0), trained(context), count)
+    flow = context.network()
+    runs.refuse_other_options(context, flow)
+    context, given = remembered(context, given)
+    if context.random:
+        context.console.print(f"{context.name}: what is not named is random or made up", highlight=False)
+    name = context.name.partition("/")[2]
+    rate = RUNS[name].learning_rate() if name in RUNS else 0.0
+    return _between(context, system(context, named, flow, given, rate, mean=True), count)
+
+
+def _between(context: Context, made: System, count: int) -> Opened:
+    dim, condition = made.shape("x"), made.shape("condition")
+    see = read = low = None
+    images, x, known = torch.empty(0, 3, 1, 1), torch.empty(0, *dim), torch.empty(0, *condition)
+    labels: list[str] = []
+    if count:
+        batch = data.batch(made.data.validation or made.data.train, count, context.seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(context.seed)
+            x, known = made.experiment.encodings(batch)
+        images = _pictures(made, batch, x)
+        labels = _labels(made, batch, images)
+        low = made.small(images) if made.small else None
+    source = made.experiment.experts.source
+    if isinstance(source, SmallImages):
+        see = source.expert.encode
+    if made.read is not None:
+        read = made.read
+    return Opened(context, made.flow.eval(), made.decode, images, x, known, labels, read, low, see,
+                  made.configuration.domains, "Random experts" if context.random else "")  # fmt: skip
+
+
+def _pictures(made: System, batch: dict[str, Any], x: Tensor) -> Tensor:
+    """Those of a batch, or what a generator makes of it."""
+    if made.configuration.kind == "captioned":
+        expert = made.experiment.experts.target
+        found: Tensor = expert.generate(batch["z"], batch["class"])
+        return found
+    return batch["image"] if made.size else made.decode(x)
+
+
+def _labels(made: System, batch: dict[str, Any], images: Tensor) -> list[str]:
+    if made.configuration.kind == "captioned":
+        found: list[str] = made.experiment.experts.source[0](images)
+        return found
+    return list(batch["caption"]) if made.configuration.kind == "sentence" else []
 
 
 def of(context: Context, made: runs.Task, system: Translation, count: int) -> Opened:
-    """The same for networks that are there."""
+    """The same for a run whose networks are there; ValueError for a count of 0."""
+    if count < 1:
+        raise ValueError(f"count: expected at least 1, got {count}")
     test = made.parts["test"]
     order = torch.randperm(len(test), generator=seeded(context.seed, *b"shown"))[:count]
     part = runs.Part(test.images[order], tuple(test.texts[i] for i in order.tolist()) if test.texts else ())
-    labels = [said[0] for said in part.texts]
-    return Opened(context, made, system, scaled(part.images), runs.conditions(made, part), labels)
+    labels, images, known = [said[0] for said in part.texts], scaled(part.images), runs.conditions(made, part)
+    flow: Any = system.density.bijection
+    texts = bool(labels)
+    return Opened(
+        context,
+        flow,
+        system.autoencoder.decode,
+        images,
+        system.autoencoder.posterior(images)[0],
+        known,
+        labels,
+        (lambda said: made.represent(images, said)) if texts else None,
+        None if texts else known.unflatten(1, (3, LOW, LOW)),
+        None if texts else lambda low: low.flatten(1),
+        note=NOTE if made.name == "emoji" else "",
+    )
+
+
+@torch.no_grad()
+def autoencoded(context: Context, folder: str, count: int) -> tuple[Tensor, Tensor]:
+    """Pictures that a first-stage autoencoder has not seen, and what it makes of them.
+
+    Raises:
+        ValueError: without a folder; FileNotFoundError if the autoencoder has not been trained.
+    """
+    net = context.network()
+    runs.refuse_other_options(context, net)
+    if not folder:
+        raise ValueError(f"{context.name}: expected data=FOLDER of images")
+    sets, size = AUTOENCODERS[context.name.partition("/")[2]], net.graph.input_shapes["image"][1] or 0
+    parts = data.examples(sets, folder, size)
+    images: Tensor = data.batch(parts.validation or parts.train, count, context.seed)["image"]
+    expert = GaussianAutoencoder(net, deterministic=True)
+    return images, expert.decode(expert.encode(images))

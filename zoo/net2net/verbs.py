@@ -1,4 +1,7 @@
-"""What Net2Net can be asked to do (arXiv 2005.13580): the verbs of the command line."""
+"""What Net2Net can be asked to do (arXiv 2005.13580): the verbs of the command line.
+
+``source=`` and ``target=`` name the experts of a published configuration, ``data=`` its pictures; see the README.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +20,48 @@ def demo(context: Context, *, data: str = "", autoencoder_epochs: int = 0, flow_
 
 @verb
 def train(
-    context: Context, *, data: str = "", autoencoder_epochs: int = 0, flow_epochs: int = 0, steps: int = 0
+    context: Context,
+    *,
+    source: str = "",
+    target: str = "",
+    data: str = "",
+    steps: int = 0,
+    batch: int = 0,
+    every: int = 0,
+    accumulate: int = 1,
+    devices: int = 1,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    workers: int = 0,
+    lpips: str = "",
+    disc_start: int = -1,
+    autoencoder_epochs: int = 0,
+    flow_epochs: int = 0,
 ) -> None:
-    """Trains autoencoder and flow between the experts (a published configuration: steps=, on synthetic data)."""
-    from zoo.net2net import opening, released, runs
+    """Trains a flow between its experts, a first-stage autoencoder, or a small run whole (by *_epochs)."""
+    from zoo.net2net import opening, runs, training
+    from zoo.net2net.configurations import AUTOENCODERS, configuration
+    from zoo.net2net.words import Given
 
-    if released.known(context.name):
-        if data or autoencoder_epochs or flow_epochs:
-            raise ValueError(f"{context.name}: expected steps=, got options of the runs on real pictures")
-        return released.train(context, steps or 2)
-    if steps:
-        raise ValueError(f"{context.name}: expected autoencoder_epochs= and flow_epochs=, got steps={steps}")
+    named, own = configuration(context.name), context.name.partition("/")[2]
+    settings = training.Settings(steps, batch, every, accumulate, devices, precision, workers)
+    autoencoder = own in AUTOENCODERS
+    if (autoencoder or named) and (autoencoder_epochs or flow_epochs):
+        raise ValueError(f"{context.name}: expected steps=, got epochs, which are of the runs on small pictures")
+    if not autoencoder and (lpips or disc_start >= 0):
+        raise ValueError(f"{context.name}: lpips= and disc_start= are of the first-stage autoencoders")
+    if named is None and (source or target or (not autoencoder and settings != training.Settings())):
+        raise ValueError(f"{context.name}: expected no experts, and for a small run autoencoder_epochs=, flow_epochs=")
     context.out.mkdir(parents=True, exist_ok=True)
+    if named is not None:
+        return training.train_flow(context, named, Given(source, target, data), settings)
+    if autoencoder:
+        return training.train_autoencoder(context, data, settings, lpips, disc_start)
     runs.train(opening.task(context, data, autoencoder_epochs, flow_epochs), context)
 
 
 @verb
 def train_ae(context: Context, *, data: str = "", autoencoder_epochs: int = 0) -> None:
-    """Trains the autoencoder, expert two, alone."""
+    """Trains the autoencoder of a small run, expert two, alone."""
     from zoo.net2net import opening, runs
 
     context.out.mkdir(parents=True, exist_ok=True)
@@ -42,83 +69,100 @@ def train_ae(context: Context, *, data: str = "", autoencoder_epochs: int = 0) -
 
 
 @verb
-def sample(context: Context, *, data: str = "", count: int = 8, samples: int = 6) -> None:
+def sample(
+    context: Context, *, source: str = "", target: str = "", data: str = "", count: int = 8, samples: int = 6
+) -> None:
     """Pictures for held-out conditions: v ~ N(0, 1), tau(v | condition), decoded."""
-    from zoo.net2net import opening, released, views
-
-    if released.known(context.name):
-        return released.sample(context, count, samples)
-    views.samples(opening.opened(context, data, count), samples)
-
-
-@verb
-def reconstruct(context: Context, *, data: str = "", count: int = 8) -> None:
-    """Held-out pictures through the autoencoder, and through autoencoder and flow and back."""
-    from zoo.net2net import opening, released, views
-
-    if released.known(context.name):
-        return released.reconstruct(context, count)
-    views.reconstructions(opening.opened(context, data, count))
-
-
-@verb
-def swap(context: Context, *, data: str = "", count: int = 6, alpha: float = 1.0) -> None:
-    """Exemplar guidance: the v of one picture with the condition of another, mixed with it by alpha."""
-    from zoo.net2net import opening, released, views
-
-    if released.known(context.name):
-        return released.swap(context, count, alpha)
-    views.swaps(opening.opened(context, data, count), alpha)
-
-
-@verb
-def transfer(context: Context, *, count: int = 6, alpha: float = 1.0) -> None:
-    """Unpaired transfer: pictures given every label, mixed with what they are by alpha (flows between domains)."""
-    from zoo.net2net import released
-
-    released.transfer(context, count, alpha)
-
-
-@verb
-def sample_all_labels(context: Context, *, count: int = 6) -> None:
-    """The same v given every label (flows between domains)."""
-    from zoo.net2net import released
-
-    released.sample_all_labels(context, count)
-
-
-@verb
-def diagnose(context: Context, *, data: str = "", samples: int = 6) -> None:
-    """Samples for conditions that say less and less of a held-out picture: what the flow has to fill in."""
     from zoo.net2net import opening, views
+    from zoo.net2net.words import Given
 
-    views.diagnosis(opening.opened(context, data, 1), samples)
+    views.samples(opening.opened(context, Given(source, target, data), count), samples)
 
 
 @verb
-def interpolate(context: Context, *, data: str = "", count: int = 6, steps: int = 8) -> None:
+def reconstruct(context: Context, *, source: str = "", target: str = "", data: str = "", count: int = 8) -> None:
+    """Held-out pictures through the autoencoder, and through autoencoder and flow and back."""
+    from zoo.net2net import opening, views
+    from zoo.net2net.configurations import AUTOENCODERS
+    from zoo.net2net.words import Given
+
+    if context.name.partition("/")[2] in AUTOENCODERS:
+        return views.autoencoded(context, *opening.autoencoded(context, data, count))
+    views.reconstructions(opening.opened(context, Given(source, target, data), count))
+
+
+@verb
+def swap(
+    context: Context, *, source: str = "", target: str = "", data: str = "", count: int = 6, alpha: float = 1.0
+) -> None:
+    """Exemplar guidance: the v of one picture with the condition of another, mixed with it by alpha."""
+    from zoo.net2net import opening, views
+    from zoo.net2net.words import Given
+
+    views.swaps(opening.opened(context, Given(source, target, data), count), alpha)
+
+
+@verb
+def transfer(context: Context, *, target: str = "", data: str = "", count: int = 6, alpha: float = 1.0) -> None:
+    """Unpaired transfer: pictures given every label, mixed with what they are by alpha (flows between domains)."""
+    from zoo.net2net import opening, views
+    from zoo.net2net.words import Given
+
+    views.transfers(opening.opened(context, Given("", target, data), count), alpha)
+
+
+@verb
+def sample_all_labels(context: Context, *, target: str = "", count: int = 6) -> None:
+    """The same v given every label (flows between domains)."""
+    from zoo.net2net import opening, views
+    from zoo.net2net.words import Given
+
+    views.all_labels(opening.opened(context, Given("", target), 0), count)
+
+
+@verb
+def interpolate(
+    context: Context, *, source: str = "", target: str = "", data: str = "", count: int = 6, steps: int = 8
+) -> None:
     """From one condition to the next with the same v."""
     from zoo.net2net import opening, views
+    from zoo.net2net.words import Given
 
-    views.interpolations(opening.opened(context, data, count), steps)
+    views.interpolations(opening.opened(context, Given(source, target, data), count), steps)
 
 
 @verb
-def text2img(context: Context, *, prompt: str = "red car; blue heart; cat", samples: int = 6) -> None:
+def diagnose(context: Context, *, source: str = "", target: str = "", data: str = "", samples: int = 6) -> None:
+    """Samples for conditions that say less and less of a held-out picture: what the flow has to fill in."""
+    from zoo.net2net import opening, views
+    from zoo.net2net.words import Given
+
+    views.diagnosis(opening.opened(context, Given(source, target, data), 1), samples)
+
+
+@verb
+def text2img(
+    context: Context, *, source: str = "", target: str = "", prompt: str = "red car; blue heart; cat", samples: int = 6
+) -> None:
     """Pictures for prompts, separated by semicolons."""
     from zoo.net2net import opening, views
+    from zoo.net2net.words import Given
 
-    views.prompts(opening.opened(context, "", 2), [part.strip() for part in prompt.split(";") if part.strip()], samples)
+    texts = [part.strip() for part in prompt.split(";") if part.strip()]
+    views.prompts(opening.opened(context, Given(source, target), 0), texts, samples)
 
 
 @verb
-def superres(context: Context, *, data: str = "", count: int = 8, samples: int = 6) -> None:
-    """Large pictures for small ones (net2net/animalfaces, net2net/tiny-pictures)."""
+def superres(
+    context: Context, *, source: str = "", target: str = "", data: str = "", count: int = 8, samples: int = 6
+) -> None:
+    """Large pictures for small ones."""
     from zoo.net2net import opening, views
+    from zoo.net2net.words import Given
 
-    opened = opening.opened(context, data, count)
-    if opened.labels:
-        raise ValueError(f"superres: {context.name} is conditioned on texts, not on small pictures; use text2img")
+    opened = opening.opened(context, Given(source, target, data), count)
+    if opened.low is None:
+        raise ValueError(f"superres: {context.name} is not conditioned on small pictures")
     views.samples(opened, samples)
 
 
@@ -127,7 +171,7 @@ def evaluate(context: Context, *, data: str = "", features: Literal["own", "ince
     """Code length, reconstruction, retrieval, Frechet distance of what was trained, beside the paper's tables."""
     from zoo.net2net import demo, opening, tables
 
-    task, system = opening.task(context, data, 0, 0), opening.system(context)
+    task, system = opening.task(context, data, 0, 0), opening.trained(context)
     measured = tables.distance(system, task, context.seed, features)
     figures = {**demo.measure(system, task, context.seed), f"frechet_{features}": measured}
     demo.show(context, figures, "evaluate.json")

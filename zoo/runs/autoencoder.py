@@ -12,8 +12,15 @@ from zoo.demo.losses import divergence
 from zoo.training.experiment import Experiment
 
 
+OPPONENT = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
+"""Brightness and the two opponent colours of red, green and blue; to be divided by the rows' lengths."""
+
+
 class AutoencoderExperiment(Experiment):
     """Trains :func:`autoencoder`; batches are (images,), uint8 (B, 3, S, S); to validate, (images, noise (B, D)).
+
+    The absolute error is of brightness and opponent colours. Of red, green and blue its gradient is the same for all
+    three wherever the brightness is further off than the colours are, which are then not learnt.
 
     Arguments:
         prior_weight: of the KL divergence, beside the absolute error summed over pixels.
@@ -35,7 +42,7 @@ class AutoencoderExperiment(Experiment):
 
     def _evidence(self, images: Tensor, noise: Tensor) -> Tensor:
         _, mean, deviation, reconstruction = self.network(images, noise)
-        error = (reconstruction - images).abs().flatten(1).sum(1)
+        error = opponent(reconstruction - images).abs().flatten(1).sum(1)
         return (error + self.prior_weight * divergence(mean, deviation)).mean()
 
 
@@ -57,6 +64,12 @@ class Autoencoder(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, D) -> images."""
         return torch.cat([self.network.decoder(chunk) for chunk in latents.split(256)])  # type: ignore[operator]
+
+
+def opponent(images: Tensor) -> Tensor:
+    """(B, 3, H, W) turned into brightness and opponent colours, distances kept."""
+    turn = torch.nn.functional.normalize(OPPONENT).to(images)
+    return torch.einsum("kc,bchw->bkhw", turn, images)
 
 
 def scaled(images: Tensor) -> Tensor:

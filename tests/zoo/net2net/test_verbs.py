@@ -11,6 +11,7 @@ from rich.console import Console
 from zoo import cli, registry, weights
 from zoo.data.emoji import Emoji
 from zoo.net2net import demo, opening, runs, small, views
+from zoo.net2net.words import Given
 from zoo.verbs import Context
 
 NAME = "net2net/tiny-pictures"
@@ -110,10 +111,9 @@ def test_show_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ["interpolate", "net2net/anime-photography", "--random"],
-            "know train, sample, reconstruct, swap and transfer",
-        ),
+        (["evaluate", "net2net/anime-photography", "--random"], "the verb does not know it"),
+        (["sample", NAME, "target=x", "--random"], "its experts are those of the run"),
+        (["train", NAME, "steps=3"], "autoencoder_epochs="),
         (["sample", NAME], "train it first"),
         (["sample", NAME, "--random", "count=0"], "count: expected at least 1"),
         (["text2img", NAME, "--random"], "conditioned on pictures"),
@@ -138,17 +138,16 @@ def test_texts_to_pictures_in_miniature(tmp_path: Path, monkeypatch: pytest.Monk
     figures = demo.run(context, task)
     assert figures["nll_bits_per_dim"] < figures["nll_bits_per_dim_untrained"]
     assert (tmp_path / "prompts.png").is_file()
-    views.diagnosis(opening.of(context, task, opening.system(context), 1), 2)
+    views.diagnosis(opening.of(context, task, opening.trained(context), 1), 2)
     assert (tmp_path / "diagnose.png").stat().st_size > 1000
-    opened = opening.of(context, task, opening.system(context), 4)
+    opened = opening.of(context, task, opening.trained(context), 4)
     with pytest.raises(ValueError, match="at least one text"):
         views.prompts(opened, [], 2)
 
 
 def test_swapping_with_its_own_condition_gives_the_picture_back(trained: Path) -> None:
     context = Context(NAME, trained, Console(quiet=True))
-    opened = opening.opened(context, "", 5)
-    v = opened.system.residual(opened.images, opened.known)
-    mean = opened.system.autoencoder.posterior(opened.images)[0]
-    expected = opened.system.autoencoder.decode(mean)
-    assert (opened.system.picture(v, opened.known) - expected).abs().max() < 1e-4
+    opened = opening.opened(context, Given(), 5)
+    v = opened.flow(opened.latents, opened.known)[0]
+    expected = opened.decode(opened.latents)
+    assert (opened.picture(v, opened.known) - expected).abs().max() < 1e-4
