@@ -95,19 +95,22 @@ class Opened:
 
 
 @torch.no_grad()
-def opened(context: Context, given: Given, count: int) -> Opened:
-    """What a name, and the words for its experts and data, stand for; with ``count`` held-out pictures, perhaps none.
+def opened(context: Context, given: Given, count: int | None) -> Opened:
+    """What a name, and the words for its experts and data, stand for; with ``count`` held-out pictures.
+
+    Arguments:
+        count: None where no pictures are needed, and so no data.
 
     Raises:
-        ValueError: for a negative count or more than there are; FileNotFoundError if the flow has not been trained.
+        ValueError: for a count below 1 or more than there are; FileNotFoundError if the flow has not been trained.
     """
-    if count < 0:
+    if count is not None and count < 1:
         raise ValueError(f"count: expected at least 1, got {count}")
     named = configuration(context.name)
     if named is None:
         if given.source or given.target:
             raise ValueError(f"{context.name}: its experts are those of the run; leave source= and target= out")
-        return of(context, task(context, given.data, 0, 0), trained(context), count)
+        return of(context, task(context, given.data, 0, 0), trained(context), count or 1)
     flow = context.network()
     runs.refuse_other_options(context, flow)
     context, given = remembered(context, given)
@@ -118,7 +121,7 @@ def opened(context: Context, given: Given, count: int) -> Opened:
     return _between(context, system(context, named, flow, given, rate, mean=True), count)
 
 
-def _between(context: Context, made: System, count: int) -> Opened:
+def _between(context: Context, made: System, count: int | None) -> Opened:
     dim, condition = made.shape("x"), made.shape("condition")
     see = read = low = None
     images, x, known = torch.empty(0, 3, 1, 1), torch.empty(0, *dim), torch.empty(0, *condition)
@@ -157,9 +160,7 @@ def _labels(made: System, batch: dict[str, Any], images: Tensor) -> list[str]:
 
 
 def of(context: Context, made: runs.Task, system: Translation, count: int) -> Opened:
-    """The same for a run whose networks are there; ValueError for a count of 0."""
-    if count < 1:
-        raise ValueError(f"count: expected at least 1, got {count}")
+    """The same for a run whose networks are there."""
     test = made.parts["test"]
     order = torch.randperm(len(test), generator=seeded(context.seed, *b"shown"))[:count]
     part = runs.Part(test.images[order], tuple(test.texts[i] for i in order.tolist()) if test.texts else ())

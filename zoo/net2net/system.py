@@ -196,7 +196,9 @@ def _captioned(context: Context, configuration: Configuration, flow: BuiltGraph,
     experiment = Net2BigGANFlow(flow, expert, captioner, reader, experts.Dequantiser(blurred), rate)
     size = generator.graph.input_shapes["latent"][0] or 0
     paint = lambda x: expert.generate_from_embedding(*latents(x, (size, EMBEDDING)))  # noqa: E731
-    codes = data.biggan_codes(size, expert.classes, stand_ins.EXAMPLES["validation"] if context.random else data.VALIDATION)
+    codes = data.biggan_codes(
+        size, expert.classes, stand_ins.EXAMPLES["validation"] if context.random else data.VALIDATION
+    )
     return System(configuration, experiment, paint, read=reader, examples=codes)
 
 

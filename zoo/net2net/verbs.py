@@ -117,7 +117,7 @@ def sample_all_labels(context: Context, *, target: str = "", count: int = 6) -> 
     from zoo.net2net import opening, views
     from zoo.net2net.words import Given
 
-    views.all_labels(opening.opened(context, Given("", target), 0), count)
+    views.all_labels(opening.opened(context, Given("", target), None), count)
 
 
 @verb
@@ -149,7 +149,7 @@ def text2img(
     from zoo.net2net.words import Given
 
     texts = [part.strip() for part in prompt.split(";") if part.strip()]
-    views.prompts(opening.opened(context, Given(source, target), 0), texts, samples)
+    views.prompts(opening.opened(context, Given(source, target), None), texts, samples)
 
 
 @verb

@@ -11,7 +11,6 @@ from flowkit.graph import BuiltGraph
 from zoo.demo.losses import divergence
 from zoo.training.experiment import Experiment
 
-
 OPPONENT = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
 """Brightness and the two opponent colours of red, green and blue; to be divided by the rows' lengths."""
 

@@ -1,4 +1,4 @@
-"""The published configurations from the command line: experts of files, published layouts of data, content of pictures."""
+"""The published configurations from the command line: experts of files, data, content of pictures."""
 
 import shlex
 from pathlib import Path
@@ -243,13 +243,23 @@ def test_biggan_is_captioned_by_files_in_the_authors_layouts(
     with torch.no_grad():
         v = torch.randn(1, 248, generator=training_noise())
         z, embedding = flow.inverse(v.expand(2, -1), known)[0].split([120, 128], 1)
-        assert close(drawn["samples"][:, 2], painter.painter(z, embedding), 1e-3)
+        assert close(drawn["samples"][:, 2], painter.get_submodule("painter")(z, embedding), 1e-3)
 
 
 def test_a_first_stage_autoencoder_is_trained(tmp_path: Path, drawn: Drawn) -> None:
     name, net, out = "ae-faces32", "net2net/ae-faces32", tmp_path / "out"
     layouts.colours(tmp_path / "own", 20)
-    words = ["train", net, "width=4", "latent=8", f"data={tmp_path / 'own'}", "lpips=none", "batch=4", "steps=2", "disc_start=1"]
+    words = [
+        "train",
+        net,
+        "width=4",
+        "latent=8",
+        f"data={tmp_path / 'own'}",
+        "lpips=none",
+        "batch=4",
+        "steps=2",
+        "disc_start=1",
+    ]
     assert run(*words, out=out) == 0
     assert run("reconstruct", net, f"data={tmp_path / 'own'}", "count=2", out=out) == 0
     images, restored = drawn["reconstruct"]
