@@ -10,7 +10,8 @@ Arguments of all:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,64 +27,68 @@ Results = dict[str, NDArray[Any]]
 def net2net_preprocess(config: Mapping[str, Any], given: Arrays) -> Results:
     """``image_pm1`` (H, W, 3), ``celeba_uint8`` (without noise) and ``cond`` (B, 3, h, w)."""
     params = config["params"]
-    return {
-        "image_pm1": images.smallest_centre(given["in/image"], params["size"]),
-        "celeba_uint8": images.celeba(given["in/image"], params["celeba_size"], params["celeba_crop"]),
-        "cond": images.downsample(torch.from_numpy(given["in/x"]), params["cond_size"]).numpy(),
-    }
+    results: Results = {}
+    if "size" in params:
+        results["image_pm1"] = images.smallest_centre(given["in/image"], params["size"])
+    if "celeba_size" in params:
+        results["celeba_uint8"] = images.celeba(given["in/image"], params["celeba_size"], params["celeba_crop"])
+    if "cond_size" in params:
+        results["cond"] = images.downsample(torch.from_numpy(given["in/x"]), params["cond_size"]).numpy()
+    return results
 
 
 def iin_preprocess(config: Mapping[str, Any], given: Arrays) -> Results:
     """``uint8_roundtrip``, ``mnist_<i>`` and ``celeba_<i>``; the noise is used up in this order."""
-    noise = iter(given["in/noise"])
-    digits = [
-        images.iin_image(image[..., None], next(noise), config["mnist_size"]) for image in given["in/mnist_uint8"]
-    ]
-    faces = [
-        images.iin_celeba(image, next(noise), config["celeba_size"], config["celeba_crop"])
-        for image in given["in/celeba_uint8"]
-    ]
-    return {
-        "uint8_roundtrip": images.to_u8(images.to_float(given["in/gray"])),
-        **{f"mnist_{index}": image for index, image in enumerate(digits)},
-        **{f"celeba_{index}": image for index, image in enumerate(faces)},
-    }
+    noise: Iterator[Any] = iter(given.get("in/noise", ()))
+    results: Results = {}
+    for index, image in enumerate(given.get("in/mnist_uint8", ())):
+        results[f"mnist_{index}"] = images.iin_image(image[..., None], next(noise), config["mnist_size"])
+    for index, image in enumerate(given.get("in/celeba_uint8", ())):
+        size, crop = config["celeba_size"], config["celeba_crop"]
+        results[f"celeba_{index}"] = images.iin_celeba(image, next(noise), size, crop)
+    if "in/gray" in given:
+        results["uint8_roundtrip"] = images.to_u8(images.to_float(given["in/gray"]))
+    return results
 
 
 def iin_cmnist_pairs(config: Mapping[str, Any], given: Arrays) -> Results:
     """The table of pairs, and the coloured images and factor of each index asked for."""
-    table = pairs.coloured_test_pairs(given["in/class"], config["seed"])
-    row = {int(place): index for index, place in enumerate(given["in/image_rows"])}
-    noise = iter(given["in/noise"])
+    table = pairs.coloured_test_pairs(given["in/class"], config.get("seed", pairs.TEST_SEED))
+    row = {int(place): index for index, place in enumerate(given.get("in/image_rows", ()))}
+    noise: Iterator[Any] = iter(given.get("in/noise", ()))
     results: Results = {
         "factor": table.factor,
         "same_idx": table.same,
         "other_idx": table.other,
         "color": table.colour,
     }
-    for index, asked in enumerate(given["in/indices"]):
+    for index, asked in enumerate(given.get("in/indices", ())):
         pair = table[int(asked)]
         assert pair.colours is not None
         for side, (place, colour) in enumerate(zip((pair.first, pair.second), pair.colours, strict=True), 1):
             grey = given["in/images_uint8"][row[place]][..., None]
-            image = images.iin_image(grey, next(noise), config["spatial_size"])
+            image = images.iin_image(grey, next(noise), config.get("spatial_size", 32))
             results[f"ex{index}_image{side}"] = pairs.coloured(image, colour)
         results[f"ex{index}_factor"] = np.array(pair.factor)
     return results
 
 
-def iin_celeba_pairs(config: Mapping[str, Any], given: Arrays, first: int = 400) -> Results:
-    """The beginning of the table of pairs: ``subset_idx_first400``, ``factor_first400``, ``i2_first400``."""
-    columns = pairs.attribute_columns(config.get("attributes", pairs.CELEBA_ATTRIBUTES))
-    table = pairs.attribute_test_pairs(given["in/attributes"][:, columns], config.get("subset"), config["seed"])
-    return {
-        f"subset_idx_first{first}": table.subset[:first],
-        f"factor_first{first}": table.factor[:first],
-        f"i2_first{first}": table.second[:first],
+def iin_celeba_pairs(config: Mapping[str, Any], given: Arrays) -> Results:
+    """The table of pairs or its beginning, such as ``subset_idx_first400``, ``factor_first400``, ``i2_first400``."""
+    names = config.get("attributes") or config.get("CelebAFactors", {}).get("attributes") or pairs.CELEBA_ATTRIBUTES
+    columns, count = pairs.attribute_columns(names), config.get("subset", pairs.CELEBA_TEST)
+    seed = config.get("seed", pairs.TEST_SEED)
+    table = pairs.attribute_test_pairs(given["in/attributes"][:, columns], count, seed)
+    results: Results = {
         "attribute_indices": np.array(columns),
         "n_factors": np.array(len(columns) + 1),
         "residual_index": np.array(len(columns)),
     }
+    for key, column in (("subset_idx", table.subset), ("factor", table.factor), ("i2", table.second)):
+        results[key] = column
+        for asked in (name for name in given if re.fullmatch(rf"out/{key}_first\d+", name)):
+            results[asked.removeprefix("out/")] = column[: int(asked.rpartition("first")[2])]
+    return results
 
 
 def invariances_crops(config: Mapping[str, Any], given: Arrays) -> Results:

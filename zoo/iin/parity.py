@@ -6,6 +6,7 @@ which makes no other difference to them.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from zoo.data import parity as data
 from zoo.iin import dims, edits, losses
 from zoo.iin.factors import chunks
 from zoo.iin.graph import split_transformer, transformer
-from zoo.iin.optimisation import adam, schedule
+from zoo.iin.optimisation import BETAS, adam, schedule
 from zoo.iin.published import FLOW
 from zoo.layouts import Layout, Rule
 from zoo.parity import Checks, Fixture
@@ -44,7 +45,8 @@ def actnorm(fixture: Fixture) -> Answers:
     loss.backward()
     answers = {"out/y": y, "out/logdet": logdet, "loss/half_sq_minus_logdet": loss}
     answers |= _under("grad/", layout.gradients(net))
-    answers["out/x_rev"] = net.inverse(y=fixture["in/y"])[0]
+    if "in/y" in fixture:
+        answers["out/x_rev"] = net.inverse(y=fixture["in/y"])[0]
     if "in/init_x" in fixture:
         fresh = graph.build()
         answers["out/init_y"], answers["out/init_logdet"] = fresh(fixture["in/init_x"])
@@ -86,7 +88,7 @@ def coupling(fixture: Fixture) -> Answers:
     loss = losses.unsupervised(y, logdet).loss
     loss.backward()
     answers = {"out/y": y, "out/logdet": logdet, "loss/nll": loss, **_under("grad/", layout.gradients(net))}
-    return answers | {"out/x_rev": net.inverse(y=_vectors(fixture["in/y"]))[0]}
+    return answers | _back(net, fixture, "y")
 
 
 def flowstep(fixture: Fixture) -> Answers:
@@ -96,7 +98,7 @@ def flowstep(fixture: Fixture) -> Answers:
     rules = flow.block_rules(r"flow\.(\d)\.", "", ("flow.0", "flow.1", "flow.2"))
     net, _ = _loaded(graph.build(), rules, fixture.state)
     y, logdet = net(_vectors(fixture["in/x"]))
-    return {"out/y": y, "out/logdet": logdet, "out/x_rev": net.inverse(z=_vectors(fixture["in/y"]))[0]}
+    return {"out/y": y, "out/logdet": logdet, **_back(net, fixture, "y")}
 
 
 def whole_flow(fixture: Fixture) -> Answers:
@@ -108,9 +110,7 @@ def whole_flow(fixture: Fixture) -> Answers:
     terms.loss.backward()
     answers = {"out/z": z, "out/logdet": logdet, "loss/loss": terms.loss, "loss/nll_loss": terms.nll}
     answers |= {"loss/nlogdet_loss": terms.negative_logdet, **_under("grad/", layout.gradients(net))}
-    answers |= _under("out/state_after/", layout.write(net.state_dict()))
-    if "in/z" in fixture:
-        answers["out/x_rev"] = net.inverse(z=_vectors(fixture["in/z"]))[0]
+    answers |= _under("out/state_after/", layout.write(net.state_dict())) | _back(net, fixture, "z")
     h, total = x, torch.zeros(len(x))
     for index, block in enumerate(net.get_submodule("flow").children()):
         h, logdet = block(h)
@@ -124,9 +124,10 @@ def trainsteps(fixture: Fixture) -> Answers:
     given = fixture.config
     net, layout = _transformer(fixture)
     optimizer = adam(net.parameters(), given["learning_rate"])
+    optimizer.param_groups[0]["betas"] = tuple(given.get("betas", BETAS))
     rates = schedule(optimizer, given["decay_start"], given["num_steps"])
     used, values = [], []
-    for x in fixture["in/x"][: given["steps"]]:
+    for x in fixture["in/x"][: given.get("steps")]:
         used.append(optimizer.param_groups[0]["lr"])
         loss = losses.unsupervised(*net(_vectors(x))).loss
         optimizer.zero_grad()
@@ -179,8 +180,8 @@ def factor_split(fixture: Fixture) -> Answers:
     """Sizes of chunks; what is asked stands in the keys, ``out/chunk_C<channels>_n<factors>``."""
     answers = {}
     for key in fixture.expected:
-        channels, count = (int(part[1:]) for part in key.split("_")[1:])
-        answers[key] = torch.tensor(chunks(channels, count))
+        if asked := re.search(r"_C(\d+)_n(\d+)$", key):
+            answers[key] = torch.tensor(chunks(int(asked[1]), int(asked[2])))
     return answers
 
 
@@ -188,7 +189,7 @@ def dimensions(fixture: Fixture) -> Answers:
     """The dimension estimation."""
     given = fixture.config
     latents = _vectors(fixture["in/za"]), _vectors(fixture["in/zb"])
-    found = dims.estimate(*latents, fixture["in/factor"], given["n_factors"], given["residual_index"])
+    found = dims.estimate(*latents, fixture["in/factor"], given["n_factors"], given.get("residual_index"))
     return {"out/scores": found.scores, "out/dims": torch.tensor(found.sizes)}
 
 
@@ -236,6 +237,11 @@ def _loaded(net: BuiltGraph, rules: list[Rule], state: Mapping[str, Tensor]) -> 
 def _rho(fixture: Fixture) -> float:
     rho: float = fixture.config.get("Loss", {}).get("rho", losses.RHO)
     return rho
+
+
+def _back(net: BuiltGraph, fixture: Fixture, name: str) -> Answers:
+    """The reverse pass of an input of its own, if the file has one."""
+    return {"out/x_rev": net.inverse(_vectors(fixture[f"in/{name}"]))[0]} if f"in/{name}" in fixture else {}
 
 
 def _vectors(x: Tensor) -> Tensor:

@@ -32,13 +32,15 @@ Answers = dict[str, Tensor]
 def actnorm(fixture: Fixture) -> Answers:
     """Vectors and feature maps, both ways, and what the first batch sets."""
     answers: Answers = {}
-    for rank in ("4", "2"):
+    for rank in (rank for rank in ("4", "2") if f"in/x{rank}" in fixture):
         x = fixture[f"in/x{rank}"]
         graph = g.graph(y=g.actnorm(g.input("x", tuple(x.shape[1:])), log_scale=False, name="norm"))
         rules = _below("norm.", flow.NORM)
         net, _ = _loaded(graph, rules, fixture.state)
         y, logdet = net(x)
         answers |= {f"out/y{rank}": y, f"out/logdet{rank}": logdet, f"out/rev{rank}": net.inverse(y=x)[0]}
+        if f"in/init_x{rank}" not in fixture:
+            continue
         first = fixture[f"in/init_x{rank}"]
         fresh = g.graph(y=g.actnorm(g.input("x", tuple(first.shape[1:])), log_scale=False, name="norm")).build()
         answers[f"out/init_y{rank}"], answers[f"out/init_logdet{rank}"] = fresh(first)
@@ -75,30 +77,33 @@ def coupling(fixture: Fixture) -> Answers:
     """A double coupling with a condition, both ways."""
     given = fixture.config
     x, h = g.input("x", given["in_channels"]), g.input("condition", given["cond_channels"])
-    graph = g.graph(inputs=(x, h), y=flow.double_coupling(x, h, given["hidden_dim"], given["depth"]))
+    depth = given.get("depth", given.get("hidden_depth", 2))
+    graph = g.graph(inputs=(x, h), y=flow.double_coupling(x, h, given["hidden_dim"], depth))
     net, _ = _loaded(graph, flow.coupling_rules(theirs=""), fixture.state)
     return _both_ways(net, fixture, fixture["in/cond"])
 
 
 def flowblock(fixture: Fixture) -> Answers:
     """One block of the flow."""
-    given = {**fixture.config, "n_flows": 1, "embedding_dim": fixture.config["cond_channels"]}
-    return _flow(fixture, given, flow.block_rules(r"flow\.(\d)\.", ""), fixture["in/cond"])
+    rules = flow.block_rules(r"flow\.(\d)\.", "")
+    return _flow(fixture, rules, fixture["in/cond"], fixture.config["cond_channels"], 1)
 
 
 def whole_flow(fixture: Fixture) -> Answers:
     """A conditional flow with the embedding as its condition."""
-    return _flow(fixture, fixture.config, flow.flow_rules(), fixture["in/embedding"])
+    given = fixture.config
+    return _flow(fixture, flow.flow_rules(), fixture["in/embedding"], given["embedding_dim"], given["n_flows"])
 
 
-def _flow(fixture: Fixture, given: Mapping[str, Any], rules: Sequence[Rule], h: Tensor) -> Answers:
-    x, known = g.input("x", given["in_channels"]), g.input("condition", given["embedding_dim"])
+def _flow(fixture: Fixture, rules: Sequence[Rule], h: Tensor, condition: int, depth: int) -> Answers:
+    given = fixture.config
+    x, known = g.input("x", given["in_channels"]), g.input("condition", condition)
     nets = {}
     for exact in (False, True):
         y = flow.flow(
             x,
             known,
-            depth=given["n_flows"],
+            depth=depth,
             hidden=given["hidden_dim"],
             layers=given["hidden_depth"],
             activation=given.get("activation", "lrelu"),
@@ -130,6 +135,8 @@ def embedder_dense(fixture: Fixture) -> Answers:
     rules, x = embedders.dense_rules(len(dims) - 1), fixture["in/x"].flatten(1)
     net, _ = _loaded(graph, rules, fixture.state)
     answers = {"out/emb": net(x)}
+    if "out/emb_when_uninitialised" not in fixture:
+        return answers
     fresh, layout = _loaded(graph, rules, _uninitialised(fixture.state))
     answers["out/emb_when_uninitialised"] = fresh(x)
     return answers | {f"after_init/{key}": value for key, value in layout.write(fresh.state_dict()).items()}

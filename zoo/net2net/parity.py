@@ -50,11 +50,14 @@ def actnorm(fixture: Fixture) -> Answers:
     channels = fixture.config["params"]["num_features"]
     rules = [Rule("norm." + rule.ours, rule.theirs, rule.form) for rule in flow.NORM]
     answers: Answers = {}
-    for rank, shape in (("4", (channels, None, None)), ("2", (channels,))):
+    shapes = {"4": (channels, None, None), "2": (channels,)}
+    for rank, shape in ((r, s) for r, s in shapes.items() if f"in/x{r}" in fixture):
         network = g.graph(y=g.actnorm(g.input("x", shape), log_scale=False, name="norm"))
         net = loaded(network, rules, fixture)
         y, logdet = net(fixture[f"in/x{rank}"])
         answers |= {f"out/y{rank}": y, f"out/logdet{rank}": logdet, f"out/rev{rank}": net.inverse(y)[0]}
+        if f"in/init_x{rank}" not in fixture:
+            continue
         fresh = network.build().train()
         y, logdet = fresh(fixture[f"in/init_x{rank}"])
         answers |= {f"out/init_y{rank}": y, f"out/init_logdet{rank}": logdet}
@@ -134,7 +137,8 @@ def fully_connected(fixture: Fixture) -> Answers:
     rules = flow.fully_connected_rules(depth, norm)
     net = loaded(g.graph(y=y), rules, fixture)
     answers = {"out/y_eval": net(vector(fixture["in/x"]))}
-    answers["out/y_train"] = net.train()(vector(fixture["in/x"]))
+    if "out/y_train" in fixture:
+        answers["out/y_train"] = net.train()(vector(fixture["in/x"]))
     state = Layout(net, rules).write(net.state_dict())
     return answers | {f"out/after_{key}": value for key, value in state.items()}
 
@@ -171,7 +175,7 @@ def unconditional(fixture: Fixture) -> Answers:
         hidden=params["hidden_dim"],
         layers=params["hidden_depth"],
         exact_inverse=False,
-        coupling_only="PureAffine" in fixture.config["target"],
+        coupling_only=fixture.component.startswith("pureaffine"),
     )
     return transported(loaded(network, flow.flow_rules(), fixture), fixture)
 
@@ -224,15 +228,23 @@ def translator(params: dict[str, Any]) -> tuple[g.Graph, list[Rule]]:
 def conditional(fixture: Fixture) -> Answers:
     """A whole flow in eval mode: latent, log-det, the way back, a sample from given noise."""
     net = loaded(*translator(fixture.config["params"]), fixture)
-    c = vector(fixture["in/c"])
+    c = given_condition(fixture)
     return transported(net, fixture, c) | {"out/embedding": net.get_submodule("embedder")(c)}
+
+
+def given_condition(fixture: Fixture) -> Tensor:
+    """What the first expert says (B, K): recorded as it is, or as labels."""
+    if "in/c" in fixture:
+        return vector(fixture["in/c"])
+    return F.one_hot(fixture["in/label"].long(), fixture.config["params"]["conditioning_dim"]).float()
 
 
 def transfer(fixture: Fixture) -> Answers:
     """From one label to another, whole and blended."""
     params, alpha = fixture.config["params"], fixture.config["alpha"]
     net = loaded(*translator(params), fixture)
-    source, target = (F.one_hot(fixture[f"in/{end}"], params["conditioning_dim"]).float() for end in ("src", "dst"))
+    ends, classes = (fixture[f"in/{end}"].long() for end in ("src", "dst")), params["conditioning_dim"]
+    source, target = (F.one_hot(end, classes).float() for end in ends)
     z = vector(fixture["in/z"])
     v, logdet = net(z, source)
     moved = net.inverse(v, target)[0]
@@ -241,14 +253,12 @@ def transfer(fixture: Fixture) -> Answers:
 
 def training(fixture: Fixture) -> Answers:
     """Steps of the flow's training from the first batch on: losses, gradients, what is set, what has changed."""
-    params = fixture.config["params"]
-    network, rules = translator(params)
+    network, rules = translator(fixture.config["params"])
     net = loaded(network, rules, fixture).train()
     layout = Layout(net, rules)
     steps, rate = schedule(fixture)
     optimizer = losses.optimizer(net.parameters(), rate)
-    x = vector(fixture["in/x"])
-    c = F.one_hot(fixture["in/label"], params["conditioning_dim"]).float()
+    x, c = vector(fixture["in/x"]), given_condition(fixture)
     answers: Answers = {}
     for step in range(steps):
         z, logdet = net(x, c)
@@ -269,7 +279,8 @@ def schedule(fixture: Fixture) -> tuple[int, float]:
     """How many steps a file of training records (the losses of each), and the learning rate that it states."""
     steps = {int(key.rpartition("_")[2]) + 1 for key in fixture.expected if key.startswith("loss/")}
     stated = re.search(r"\blr=([\d.e+-]+)", fixture.config.get("mode", ""))
-    return max(steps, default=1), float(stated[1]) if stated else 1e-3
+    rate = fixture.config.get("lr", stated[1] if stated else 1e-3)
+    return max(steps, default=1), float(rate)
 
 
 def trained_tolerance(fixture: Fixture, key: str) -> float:
@@ -319,12 +330,13 @@ def captioner(fixture: Fixture) -> Answers:
 def test_codes(fixture: Fixture) -> Answers:
     """Both test sets of latents and classes."""
     params = fixture.config["params"]
-    count, size, truncation = params["n_samples"], math.prod(params["z_shape"]), params["truncation"]
+    shape = params.get("z_shape", [zcodes.CODE])
+    count, size, truncation = params["n_samples"], math.prod(shape), params.get("truncation", zcodes.TRUNCATION)
     sets = {
         "test": zcodes.test_samples(count, size, params.get("n_classes", zcodes.CLASSES), truncation),
         "restricted": zcodes.restricted_test_samples(count, size, truncation),
     }
-    answers = {f"out/{name}_z": torch.from_numpy(z) for name, (z, _) in sets.items()}
+    answers = {f"out/{name}_z": torch.from_numpy(z).reshape(-1, *shape) for name, (z, _) in sets.items()}
     return answers | {f"out/{name}_class": torch.from_numpy(drawn) for name, (_, drawn) in sets.items()}
 
 
