@@ -6,18 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.parity.reference import net2net
+from tests.parity.reference import iin, invariances, net2net, net2net_images
 from tests.parity.reference.files import File
 from zoo import parity
 
-GROUPS = [*net2net.GROUPS]
+GROUPS = [*net2net.GROUPS, *net2net_images.GROUPS, *iin.GROUPS, *invariances.GROUPS]
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group.__module__.rpartition('.')[2]}-{group.__name__}")
 def test_agrees_with_plain_torch(group: Callable[[], Iterator[File]], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    with torch.no_grad():
-        torch.set_grad_enabled(True)
     faults = {}
     for file in group():
         report = parity.run(file.write(tmp_path))

@@ -287,12 +287,13 @@ def trained_tolerance(fixture: Fixture, key: str) -> float:
     """Of an entry after training: wider for biases before a batch norm, and the means that it keeps of them.
 
     Such a bias has no effect and a gradient of rounding errors, which Adam turns into steps of the learning rate, up or
-    down: two computations may part by twice that at every step. The mean follows with a momentum of 0.1, from the
-    second batch on.
+    down, later ones a little longer: two computations may part by twice that at every step. The mean follows with a
+    momentum of 0.1, from the second batch on.
     """
     params, (steps, rate) = fixture.config["params"], schedule(fixture)
     normed = range(params.get("conditioning_depth", 2) + 1 if _norm(params, "conditioner_use_") == "batch" else 0)
-    apart = [2 * rate * step for step in range(steps + 1)]  # after so many steps
+    longest = (1 - losses.BETAS[0]) / math.sqrt(1 - losses.BETAS[1])
+    apart = [0.0] + [2 * rate * (1 + longest * step) for step in range(steps)]  # after so many steps
     if key in {f"after/embedder.main.{3 * i}.bias" for i in normed}:
         return TOLERANCE + apart[steps]
     if key in {f"after/embedder.main.{3 * i + 1}.running_mean" for i in normed}:

@@ -224,4 +224,3 @@ class Embedder(nn.Module):
         for part in self.feature_layers:
             x = part(x)
         return self.dense_encode(x).flatten(1)
-

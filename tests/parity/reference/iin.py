@@ -20,7 +20,9 @@ def blocks() -> Iterator[File]:
     loss = 0.5 * (found**2).sum() - logdet.sum()
     loss.backward()
     entries = {"in/x": x, "in/y": y, "out/y": found, "out/logdet": logdet, "out/x_rev": norm.reverse(y)}
-    yield File("iin_actnorm__map", {"in_channel": 4}, state, {**entries, "loss/half_sq_minus_logdet": loss, **gradients(norm)})
+    yield File(
+        "iin_actnorm__map", {"in_channel": 4}, state, {**entries, "loss/half_sq_minus_logdet": loss, **gradients(norm)}
+    )
     net, x = Net(4, 3, 5, 1, "bn", True), draw(1, 4)
     given = {"dim": 4, "depth": 1, "hidden_dim": 5, "use_tanh": True, "use_bn": True, "out_dim": 3}
     yield File("iin_mlp_bn", given, fill(net), {"in/x": x, "out/y": net.eval()(x)})
@@ -29,8 +31,17 @@ def blocks() -> Iterator[File]:
     found, logdet = coupling.apply_to(x)
     loss = 0.5 * (found**2).sum(1).mean() - logdet.mean()
     loss.backward()
-    entries = {"in/x": x, "in/y": y, "out/y": found, "out/logdet": logdet, "out/x_rev": coupling.reverse(y), "loss/nll": loss}
-    yield File("iin_coupling__2", {"in_channels": 2, "hidden_dim": 3, "depth": 0}, state, {**entries, **gradients(coupling)})
+    entries = {
+        "in/x": x,
+        "in/y": y,
+        "out/y": found,
+        "out/logdet": logdet,
+        "out/x_rev": coupling.reverse(y),
+        "loss/nll": loss,
+    }
+    yield File(
+        "iin_coupling__2", {"in_channels": 2, "hidden_dim": 3, "depth": 0}, state, {**entries, **gradients(coupling)}
+    )
     step = Block(6, 3, 1, listed=True)
     state, (found, logdet) = fill(step), step.apply_to(x := draw(2, 6))
     entries = {"in/x": x, "out/y": found, "out/logdet": logdet}
@@ -84,7 +95,9 @@ def flows() -> Iterator[File]:
     yield File("iin_trainsteps__betas", given, state, entries | below("out/param_after/", net.state_dict()))
 
 
-def pair_loss(first: list[Tensor], second: list[Tensor], logdets: list[Tensor], factor: Tensor, rho: float) -> dict[str, Tensor]:
+def pair_loss(
+    first: list[Tensor], second: list[Tensor], logdets: list[Tensor], factor: Tensor, rho: float
+) -> dict[str, Tensor]:
     """The factor loss of the sheet's section 3.1, sample by sample."""
     a = sum(0.5 * (z**2).sum(1) for z in first) - logdets[0]
     b = -logdets[1]
@@ -110,7 +123,9 @@ def factors() -> Iterator[File]:
         first, second = list(z1.split(sizes, 1)), list(z2.split(sizes, 1))
         losses = pair_loss(first, second, [logdet1, logdet2], factor, 0.6)
         losses["loss"].backward()
-        masks = [torch.tensor([float(f == k or (f < 0 and f != -k)) for f in factor.tolist()]) for k in range(len(sizes))]
+        masks = [
+            torch.tensor([float(f == k or (f < 0 and f != -k)) for f in factor.tolist()]) for k in range(len(sizes))
+        ]
         swapped = [a + m[:, None] * (b - a) for a, b, m in zip(first, second, masks, strict=True)]
         entries = {"in/x1": x1, "in/x2": x2, "in/factor": factor, "out/logdet1": logdet1, "out/logdet2": logdet2}
         entries |= {"out/x_swap": net.reverse(torch.cat(swapped, 1)), **below("loss/", losses), **gradients(net)}
@@ -119,7 +134,11 @@ def factors() -> Iterator[File]:
             entries |= {f"out/z1_{k}": first[k], f"out/mask_{k}": masks[k]}
             entries[f"out/x_cross_{k}"] = net.reverse(torch.cat(crossed, 1))
         yield File(f"iin_factor_transformer__{name}", {"Transformer": given, "Loss": {"rho": 0.6}}, state, entries)
-        arrays = {f"z{side}_{k}": z.detach().clone().requires_grad_() for side, zs in ((1, first), (2, second)) for k, z in enumerate(zs)}
+        arrays = {
+            f"z{side}_{k}": z.detach().clone().requires_grad_()
+            for side, zs in ((1, first), (2, second))
+            for k, z in enumerate(zs)
+        }
         arrays |= {f"logdet{i}": t.detach().clone().requires_grad_() for i, t in ((1, logdet1), (2, logdet2))}
         parts = [[arrays[f"z{side}_{k}"] for k in range(len(sizes))] for side in (1, 2)]
         losses = pair_loss(*parts, [arrays["logdet1"], arrays["logdet2"]], factor, 0.9)
@@ -132,7 +151,11 @@ def factors() -> Iterator[File]:
 
 
 def _dims(residual: int) -> File:
-    za, zb, factor = draw(50, 9), draw(50, 9, seed=1), torch.randint(3, (50,), generator=torch.Generator().manual_seed(0))
+    za, zb, factor = (
+        draw(50, 9),
+        draw(50, 9, seed=1),
+        torch.randint(3, (50,), generator=torch.Generator().manual_seed(0)),
+    )
     factor = torch.where(factor == residual, (factor + 1) % 3, factor)
     zb = zb + 0.7 * za
     a, b = za.double().numpy(), zb.double().numpy()
@@ -144,21 +167,46 @@ def _dims(residual: int) -> File:
         scores[f] = ((a[rows] - mean) * (b[rows] - mean)).mean(0).sum() / ((both - both.mean(0)) ** 2).mean(0).sum()
     sizes = np.floor(np.exp(scores) / np.exp(scores).sum() * 9).astype(int)
     sizes[-1] = 9 - sizes[:-1].sum()
-    entries = {"in/za": za, "in/zb": zb, "in/factor": factor, "out/scores": torch.from_numpy(scores), "out/dims": torch.from_numpy(sizes)}
+    entries = {
+        "in/za": za,
+        "in/zb": zb,
+        "in/factor": factor,
+        "out/scores": torch.from_numpy(scores),
+        "out/dims": torch.from_numpy(sizes),
+    }
     return File(f"iin_dims{residual}", {"n_factors": 3, "residual_index": residual, "dim": 9}, {}, entries)
 
 
 def autoencoders() -> Iterator[File]:
-    for kind, down, deterministic, mode in (("in", 2, False, "eval"), ("bn", 1, True, "eval"), ("bn", 3, False, "train")):
+    for kind, down, deterministic, mode in (
+        ("in", 2, False, "eval"),
+        ("bn", 1, True, "eval"),
+        ("bn", 3, False, "train"),
+    ):
         net, x, z, noise = im.Autoencoder(16, 1, down, 3, kind, 4), draw(3, 1, 16, 16), draw(3, 3), draw(3, 3, seed=1)
-        given = {"Model": {"deterministic": deterministic, "in_channels": 1, "in_size": 16, "n_down": down, "norm": kind, "z_dim": 3}}
+        given = {
+            "Model": {
+                "deterministic": deterministic,
+                "in_channels": 1,
+                "in_size": 16,
+                "n_down": down,
+                "norm": kind,
+                "z_dim": 3,
+            }
+        }
         state = fill(net)
         found = im.moments(net.train(mode == "train")(x), deterministic)
         sample = found["mean"] + found["std"] * noise
         restored = net.decode(sample)
         loss = (restored - x).abs().sum() / 3 + found["kl"].mean()
         loss.backward()
-        entries = {"in/x": x, "in/z": z, **({} if deterministic else {"in/noise": noise}), **below("out/", found), **gradients(net)}
+        entries = {
+            "in/x": x,
+            "in/z": z,
+            **({} if deterministic else {"in/noise": noise}),
+            **below("out/", found),
+            **gradients(net),
+        }
         entries |= {"out/sample": sample, "out/reconstruction": restored, "loss/l1sum_plus_kl": loss}
         yield File(f"iin_ae_{kind}{down}", {**given, "base_width": 4, "mode": mode}, state, entries)
     classifier, x, chosen = im.Classifier(8, 3, 2, 5, 3, "bn", 4), draw(4, 3, 8, 8), torch.tensor([0, 2, 1, 0])
@@ -167,13 +215,17 @@ def autoencoders() -> Iterator[File]:
     each = -(labels * F.logsigmoid(logits) + (1 - labels) * F.logsigmoid(-logits))
     each.mean().backward()
     entries = {"in/x": x, "in/class": chosen.to(torch.uint8), "out/z": z, "out/logits": logits, "loss/bce": each.mean()}
-    given = {"Model": {"in_channels": 3, "in_size": 8, "n_down": 2, "norm": "bn", "z_dim": 5}, "base_width": 4, "n_classes": 3}
+    given = {
+        "Model": {"in_channels": 3, "in_size": 8, "n_down": 2, "norm": "bn", "z_dim": 5},
+        "base_width": 4,
+        "n_classes": 3,
+    }
     yield File("iin_clf__bn", given, state, {**entries, "loss/bce_elementwise": each, **gradients(classifier)})
 
 
 OPTIONS: tuple[dict[str, Any], ...] = (
-    {"pixelloss": "l2", "spectral_norm": True, "calibrate": True, "kl_weight": 0.3, "perceptual_weight": 0.2, "disc_factor": 0.6,
-     "disc_num_layers": 2, "disc_start": 4},
+    {"pixelloss": "l2", "spectral_norm": True, "calibrate": True, "kl_weight": 0.3, "perceptual_weight": 0.2,
+     "disc_factor": 0.6, "disc_num_layers": 2, "disc_start": 4},
     {"calibrate": False, "discriminator_weight": 0.4, "disc_num_layers": 1, "disc_start": 3},
 )  # fmt: skip
 
@@ -182,12 +234,18 @@ def losses() -> Iterator[File]:
     for i, options in enumerate(OPTIONS):
         yield _loss(i, options)
         spectral, layers = options.get("spectral_norm", False), options["disc_num_layers"]
-        judge, real, fake = im.Discriminator(2, 3, layers, "bn", spectral), draw(3, 2, 24, 24), draw(3, 2, 24, 24, seed=1)
+        judge, real, fake = (
+            im.Discriminator(2, 3, layers, "bn", spectral),
+            draw(3, 2, 24, 24),
+            draw(3, 2, 24, 24, seed=1),
+        )
         whole = nn.ModuleDict({"discriminator": judge})
         state = fill(whole)
         entries = {"in/real": real, "in/fake": fake, "out/logits_real_first_call_train_mode": judge.train()(real)}
         entries["out/logits_fake_second_call_train_mode"] = judge(fake)
-        entries |= below("out/state_after/", {k: v for k, v in whole.state_dict().items() if "running" in k or "_u" in k})
+        entries |= below(
+            "out/state_after/", {k: v for k, v in whole.state_dict().items() if "running" in k or "_u" in k}
+        )
         entries["out/logits_real_eval_mode_after"] = judge.eval()(real)
         yield File(f"iin_disc__{i}", {"ndf": 3, "Loss": options}, state, entries)
 
@@ -231,7 +289,10 @@ def _loss(number: int, options: dict[str, Any]) -> File:
 def pairs() -> Iterator[File]:
     """The tables of pairs, drawn one number after the other."""
     attributes = np.random.RandomState(3).choice([-1, 1], size=(20, 40)).astype(np.int8)
-    for name, given, columns in (("own", {"attributes": ["Bald", "Young"]}, [4, 39]), ("default", {}, [15, 20, 24, 31])):
+    for name, given, columns in (
+        ("own", {"attributes": ["Bald", "Young"]}, [4, 39]),
+        ("default", {}, [15, 20, 24, 31]),
+    ):
         subset = np.random.RandomState(5).choice(20, size=12)
         chosen, random = attributes[subset], np.random.RandomState(5)
         factor, second = [], []
@@ -239,7 +300,12 @@ def pairs() -> Iterator[File]:
             factor.append(random.choice(len(columns)))
             column = chosen[:, columns[factor[-1]]]
             second.append(random.choice(np.flatnonzero(column == row[columns[factor[-1]]])))
-        tables = {"subset_idx_first7": subset[:7], "factor_first7": factor[:7], "i2_first7": second[:7], "attribute_indices": columns}
+        tables = {
+            "subset_idx_first7": subset[:7],
+            "factor_first7": factor[:7],
+            "i2_first7": second[:7],
+            "attribute_indices": columns,
+        }
         entries = {f"out/{key}": torch.tensor(np.asarray(value)) for key, value in tables.items()}
         config = {"seed": 5, "subset": 12, **given}
         yield File(f"iin_celeba_pairs__{name}", config, {}, {"in/attributes": torch.from_numpy(attributes), **entries})

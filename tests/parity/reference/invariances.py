@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torchvision import models
 
 from tests.parity.reference import images as im
 from tests.parity.reference.files import File, below, by_recipe, draw, fill, gradients
@@ -48,7 +46,12 @@ def flows() -> Iterator[File]:
     state, (y, logdet) = fill(coupling), coupling.apply_to(x, h)
     entries = {"in/x": x, "in/cond": h, "out/y": y, "out/logdet": logdet, "out/x_rec": x}
     given = {"in_channels": 4, "cond_channels": 2, "hidden_dim": 3, "depth": 0}
-    yield File("invariances_coupling__0", given, state, {**entries, "in/y_for_inverse": x, "out/inverse": coupling.reverse(x, h)})
+    yield File(
+        "invariances_coupling__0",
+        given,
+        state,
+        {**entries, "in/y_for_inverse": x, "out/inverse": coupling.reverse(x, h)},
+    )
     for option, activation, depth in product(("none", "sequential"), ("none", "lrelu"), (1, 3)):
         flow = Flow([Block(4, 3, 1, 2, activation) for _ in range(depth)], 2 * (option == "sequential"))
         state, (y, logdet) = fill(flow), flow.apply_to(x, h)
@@ -79,7 +82,8 @@ def transformers() -> Iterator[File]:
         ("default", DenseEmbedder([16, 12, 8, 4]), draw(4, 16),
          {"conditioning_spatial_size": 1, "conditioning_in_channels": 16, "conditioning_option": "sequential"}),
         ("init", DenseEmbedder([5, 4]), draw(4, 5),
-         {"conditioning_spatial_size": 1, "conditioning_in_channels": 5, "conditioning_depth": 2, "activation": "none"}),
+         {"conditioning_spatial_size": 1, "conditioning_in_channels": 5, "conditioning_depth": 2,
+          "activation": "none"}),
     )  # fmt: skip
     for name, embedder, z, given in options:
         given |= {"in_channels": 4, "mid_channels": 5, "hidden_depth": 1, "n_flows": 2}
@@ -91,7 +95,9 @@ def transformers() -> Iterator[File]:
         if name == "init":
             y, logdet = net.flow.apply_to(x, embedder(z))
             entries = {"in/x": x, "in/cond": z, "out/y": y, "out/logdet": logdet}
-            entries |= below("after/", {k: v for k, v in net.state_dict().items() if k.rpartition(".")[2] in ("loc", "scale")})
+            entries |= below(
+                "after/", {k: v for k, v in net.state_dict().items() if k.rpartition(".")[2] in ("loc", "scale")}
+            )
         else:
             config["train"] = {"lr": 1e-3, "betas": [0.4, 0.8], "eps": 1e-7, "steps": 2}
             entries = _trained(net, x, z)
@@ -102,7 +108,14 @@ def _trained(net: Transformer, x: Tensor, z: Tensor) -> dict[str, Tensor]:
     h = net.embedder(z)
     y, logdet = net.flow.apply_to(x, h)
     v = draw(4, 4, seed=4)
-    entries = {"in/x": x, "in/cond": z, "in/v": v, "out/y": y, "out/logdet": logdet, "out/sample": net.flow.reverse(v, h)}
+    entries = {
+        "in/x": x,
+        "in/cond": z,
+        "in/v": v,
+        "out/y": y,
+        "out/logdet": logdet,
+        "out/sample": net.flow.reverse(v, h),
+    }
     entries |= {"out/swap": net.flow.reverse(y.flip(0), h)}
     adam = torch.optim.Adam(net.parameters(), 1e-3, (0.4, 0.8), 1e-7)
     for step in range(3):
@@ -122,7 +135,14 @@ def biggan() -> Iterator[File]:
         if kind == "an" and not conditional:
             continue  # their code fails
         net, x, y = im.GBlock(4, out, 3, bn, up, conditional, kind), draw(2, 4, 3, 3), draw(2, 3, seed=1)
-        given = {"out_channel": out, "z_dim": 3, "bn": bn, "upsample": up, "conditional": conditional, "use_actnorm": kind == "an"}
+        given = {
+            "out_channel": out,
+            "z_dim": 3,
+            "bn": bn,
+            "upsample": up,
+            "conditional": conditional,
+            "use_actnorm": kind == "an",
+        }
         state = fill(net)
         entries = {"in/x": x, "in/cond": y, "out/y_eval": net.eval()(x, y), "out/y_train": net.train()(x, y)}
         if bn:
@@ -131,43 +151,44 @@ def biggan() -> Iterator[File]:
     recipe = {"salt": "own:", "gain": 1.3}
     decoder, z = im.Decoder(128, 105, 4, 6, 7, "bn"), draw(1, 105)
     by_recipe(decoder.eval(), **recipe)
-    given = {"z_dim": 105, "chn": 4, "n_class": 6, "classup_hidden": 7, "use_actnorm": False, "size": 128, "recipe": recipe, "sub": [0, 4]}
+    given = {
+        "z_dim": 105,
+        "chn": 4,
+        "n_class": 6,
+        "classup_hidden": 7,
+        "use_actnorm": False,
+        "size": 128,
+        "recipe": recipe,
+        "sub": [0, 4],
+    }
     image, classes = decoder(z)
-    yield File("invariances_decoder128_small_bn", given, {}, {"in/z": z, "out/x": image[..., ::4, ::4], "out/class_probs": classes})
+    yield File(
+        "invariances_decoder128_small_bn",
+        given,
+        {},
+        {"in/z": z, "out/x": image[..., ::4, ::4], "out/class_probs": classes},
+    )
     generator, z, embedding = im.Generator(128, 120, 4, 6), draw(1, 120), draw(1, 128)
     by_recipe(generator.eval(), **recipe)
-    given = {"class": "Generator128 (reduced)", "code_dim": 120, "chn": 4, "n_class": 6, "recipe": recipe, "note": "one-hot of class 5"}
+    given = {
+        "class": "Generator128 (reduced)",
+        "code_dim": 120,
+        "chn": 4,
+        "n_class": 6,
+        "recipe": recipe,
+        "note": "one-hot of class 5",
+    }
     entries = {"in/z": z, "in/embedding": embedding, "out/x": generator(z, embedding=embedding)[..., 1::5, 1::5]}
     entries["out/x_cls"] = generator(z, torch.eye(6)[[5]])[..., 1::5, 1::5]
     yield File("invariances_generator128_small", given, {}, entries)
 
 
-def experts() -> Iterator[File]:
+def encoder() -> Iterator[File]:
     recipe, x = {"salt": "e:", "gain": 0.9}, draw(1, 3, 40, 40).tanh()
-    encoder = im.ResnetEncoder("resnet18", 6, by="bn")
-    by_recipe(encoder.eval(), **recipe)
+    net = im.ResnetEncoder("resnet18", 6, by="bn")
+    by_recipe(net.eval(), **recipe)
     given = {"z_dim": 3, "in_size": 40, "type": "resnet18", "norm": "bn"}
-    yield File("invariances_encoder_small", {"Model": given, "recipe": recipe}, {}, {"in/x": x, "out/params": encoder(x)})
-    net = models.resnet18(num_classes=7)
-    by_recipe(net.eval(), **recipe, prefix="model.")
-    big = F.interpolate(x, (224, 224), mode="bilinear", align_corners=False)
-    h = (0.5 * (big + 1) - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    entries = {"in/x": x, "out/z_00": _kept(h)}
-    layers = [net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3, net.layer4, net.avgpool]
-    layers += [nn.Flatten(), net.fc, nn.Softmax(1)]
-    for i, layer in enumerate(layers, 1):
-        h = layer(h.clone())
-        entries[f"out/z_{i:02d}"] = _kept(h)
-        entries |= {"out/logits_forward": h} if i == 11 else {}
-    given = {"n_classes": 7, "type": "resnet18", "imagenet_pretrained": False}
-    yield File("invariances_resnet_hooks_small", {"class": "ResnetClassifier", "Model": given, "recipe": recipe}, {}, entries)
+    yield File("invariances_encoder_small", {"Model": given, "recipe": recipe}, {}, {"in/x": x, "out/params": net(x)})
 
 
-def _kept(z: Tensor) -> Tensor:
-    """The sheet's rule of what files hold of a representation."""
-    if z.ndim == 4 and z.shape[2] > 1:
-        return z[:, :: max(1, z.shape[1] // 16), :: max(1, z.shape[2] // 6), :: max(1, z.shape[3] // 6)]
-    return z[:, :: max(1, z.shape[1] // 128)]
-
-
-GROUPS = (parts, flows, transformers, biggan, experts)
+GROUPS = (parts, flows, transformers, biggan, encoder)
