@@ -118,12 +118,11 @@ def run(path: str | Path) -> Report:
     path = Path(path)
     try:
         fixture = Fixture(path)
-        checks = checks_of(fixture.system)
-        component = checks.components[checks.name(fixture)]
     except (OSError, ValueError) as error:
         return Report(path, fault=str(error))
     try:
-        computed = component(fixture)
+        checks = checks_of(fixture.system)
+        computed = checks.components[checks.name(fixture)](fixture)
         lines = tuple(
             compare(key, computed.get(key), fixture[key], checks.tolerance(fixture, key), checks.least_scale(key))
             for key in fixture.expected
@@ -132,7 +131,8 @@ def run(path: str | Path) -> Report:
     except Exception as error:  # a file that cannot be run is a failure of that file, never of the command
         where = traceback.extract_tb(error.__traceback__)[-1]
         fault = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
-        return Report(path, fault=fault, unread=tuple(fixture.config.unread()))
+        unread = () if Path(where.filename) == Path(__file__) else tuple(fixture.config.unread())
+        return Report(path, fault=fault, unread=unread)
 
 
 def checks_of(system: str) -> Checks:
