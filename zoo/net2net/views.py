@@ -104,7 +104,7 @@ def walk(opened: Opened, ends: list[tuple[Tensor, Tensor]], steps: int, labels: 
 def prompts(opened: Opened, texts: list[str], count: int) -> None:
     """prompts.png: a text a row, a v a column. ValueError if the condition is no text."""
     if opened.read is None:
-        raise ValueError(f"text2img: {opened.context.name} is not conditioned on texts but on pictures; use superres")
+        raise ValueError(f"text2img: {opened.context.name} is conditioned on pictures, not on texts; use superres")
     if not texts:
         raise ValueError("prompt: expected at least one text, got none")
     known = opened.read(texts)
