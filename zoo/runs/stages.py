@@ -39,6 +39,7 @@ def stage(
     Arguments:
         experiment: called with the network, ``options`` and what every :class:`Experiment` takes.
         training, validation: what a batch consists of, for the loss and for the score.
+        batch: samples a step; all of them if there are fewer.
         data: changes with the data; with ``earlier``, the fingerprints of the stages before, part of the fingerprint.
     """
     seed = mixed(seed, *name.encode())
