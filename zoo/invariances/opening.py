@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.data import video
 from zoo.data.folders import read_image
 from zoo.data.images import nchw, smallest_centre
-from zoo.invariances import cuts, runs, tasks, video
+from zoo.invariances import cuts, runs, tasks
 from zoo.invariances.cuts import Choice
 from zoo.invariances.small import CUTS
 from zoo.invariances.system import System

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from zoo.data import video
 from zoo.invariances import attack as attacks
-from zoo.invariances import pictures, video
+from zoo.invariances import pictures
 from zoo.invariances.analysis import pairwise_distance, statistics
 from zoo.invariances.system import Layer, System
 from zoo.pictures import grid

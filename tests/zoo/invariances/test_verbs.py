@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 import zoo
 from tests.zoo.invariances.panels import panels, same
 from zoo import cli, registry, weights
+from zoo.data import video
 from zoo.data.colours import large_digits
 from zoo.data.digits import Split
-from zoo.invariances import attack, demo, opening, runs, tasks, video
+from zoo.invariances import attack, demo, opening, runs, tasks
 from zoo.invariances.analysis import variance_explained
 from zoo.invariances.cuts import Choice
 from zoo.invariances.small import CONCEPTS, CUTS
