@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from flowkit import graph as g
+from zoo.training.batches import seeded
 from zoo.training.draws import Data, Positions
 from zoo.training.fit import Fit, Fitted, fit, load_weights, save_weights
+from zoo.training.record import TRAINING
 
 QUIET = Console(quiet=True)
 
@@ -265,6 +267,31 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path: Path) -> None:
     torch.testing.assert_close(two.state_dict(), one.state_dict(), rtol=0, atol=1e-5)
     state = two.state_dict()
     assert state["network.actnorm0.initialized"] and state["network.actnorm0.scale"].ne(1).all()
+
+
+class Noisy(Plain):
+    """A loss with a mean of noise that is drawn in the step; the gradient does not depend on it."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        noise = torch.randn(len(batch[0])).mean()
+        return super().training_step(batch, batch_idx) + noise
+
+
+def test_noise_of_the_data_is_shared_out_and_noise_of_a_step_is_independent_on_every_rank(tmp_path: Path) -> None:
+    train = regression_data().train
+    assert isinstance(train, TensorDataset)
+    data = Data(Jittered(train.tensors))
+    one, single = run(Noisy, tmp_path / "one", Fit(3, 8, 1, accelerator="cpu"), data)
+    two, shared = run(Noisy, tmp_path / "two", Fit(3, 4, 1, devices=2, accelerator="cpu"), data)
+    torch.testing.assert_close(two.state_dict(), one.state_dict(), rtol=0, atol=1e-5)
+
+    def noise(step: int, rank: int, count: int) -> float:
+        return float(torch.randn(count, generator=seeded(0, TRAINING, step, rank)).mean())
+
+    for step, (a, b) in enumerate(zip(single.history, shared.history, strict=True)):
+        ranks = [noise(step, rank, 4) for rank in (0, 1)]
+        assert abs(ranks[0] - ranks[1]) > 1e-3
+        assert a["train"] - noise(step, 0, 8) == pytest.approx(b["train"] - sum(ranks) / 2, abs=1e-5)
 
 
 def test_positions_share_out_one_order() -> None:

@@ -36,11 +36,17 @@ class PosteriorSample(nn.Module):
         return noise
 
 
+WARM_UP = 15
+"""Power iterations on fresh weights."""
+
+
 @g.register("spectral_conv2d")
 class SpectralConv2d(nn.Conv2d):
     """A convolution by weight / sigma, its largest singular value, after one power iteration a call in training.
 
-    torch's ``spectral_norm`` of 2018 (arXiv 1802.05957), with its state: ``u`` and ``v`` are buffers.
+    torch's ``spectral_norm`` of 2018 (arXiv 1802.05957), with its state: ``u`` and ``v`` are buffers. Theirs are
+    unrelated at first, so that sigma is anything, 0 too, until a training has begun; here they start as singular
+    vectors.
     """
 
     u: Tensor
@@ -52,15 +58,21 @@ class SpectralConv2d(nn.Conv2d):
         super().__init__(in_channels, out, kernel, stride, padding, bias=bias)
         self.register_buffer("u", F.normalize(torch.randn(out), dim=0))
         self.register_buffer("v", F.normalize(torch.randn(self.weight[0].numel()), dim=0))
+        for _ in range(WARM_UP):
+            self._iterate()
+
+    @torch.no_grad()
+    def _iterate(self) -> None:
+        """One power iteration."""
+        matrix = self.weight.flatten(1)
+        self.v.copy_(F.normalize(matrix.mT @ self.u, dim=0, eps=1e-12))
+        self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=1e-12))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out, H', W')."""
-        matrix = self.weight.flatten(1)
         if self.training:
-            with torch.no_grad():
-                self.v.copy_(F.normalize(matrix.mT @ self.u, dim=0, eps=1e-12))
-                self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=1e-12))
-        sigma = self.u.clone() @ (matrix @ self.v.clone())
+            self._iterate()
+        sigma = self.u.clone() @ (self.weight.flatten(1) @ self.v.clone())
         return F.conv2d(x, self.weight / sigma, self.bias, self.stride, self.padding)
 
 

@@ -19,6 +19,7 @@ from zoo.verbs import Context
 
 FLOWS = ("fusion/bert-to-biggan256", "fusion/sketch-to-biggan", "fusion/tiny")
 SENTENCES, SKETCHES, TINY = FLOWS
+SPREAD = 6.0  # of the class embeddings of a random BigGAN, as a multiple of fresh ones
 PIXELS = 8  # of a side of what the small expert looks at
 
 
@@ -51,14 +52,20 @@ def check(context: Context, **counts: int) -> None:
 
 
 def generator(context: Context, files: Files) -> BigGAN:
-    """The second expert: of a file, else the published one; of "tiny" or with ``--random``, a fixed random one."""
+    """The second expert: of a file, else the published one; of "tiny" or with ``--random``, a fixed random one.
+
+    The class embeddings of the random one are larger than fresh ones, so that the class decides what an image looks
+    like, as it does with a trained BigGAN.
+    """
     tiny = context.name.startswith(TINY)
     name = f"{TINY}-biggan" if tiny else "fusion/biggan256"
     if files.biggan or not (tiny or context.random):
         return BigGAN(registry.load(name, files.biggan or None))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return BigGAN(registry.build(name).eval())
+        network = registry.build(name).eval()
+    network.get_parameter("embed.weight").data.mul_(SPREAD)
+    return BigGAN(network)
 
 
 def dequantiser_name(context: Context) -> str:

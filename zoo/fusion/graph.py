@@ -16,7 +16,15 @@ BERT, RESNET50 = 768, 2048
     {
         "bert-to-biggan256": {"embedder_norm": "batch"},
         "sketch-to-biggan": {"condition": RESNET50, "embedder_norm": "batch"},
-        "tiny": {"latent": 120, "condition": 64, "embedding": 8, "depth": 2, "hidden": 16, "embedder_hidden": 12},
+        "tiny": {
+            "latent": 120,
+            "condition": 64,
+            "embedding": 16,
+            "depth": 3,
+            "hidden": 64,
+            "embedder_hidden": 64,
+            "embedder_norm": "batch",
+        },
     }
 )
 def translator(

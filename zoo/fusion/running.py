@@ -13,7 +13,9 @@ from zoo.data.images import nchw, smallest_centre
 from zoo.fusion import evaluation, experts, system
 from zoo.fusion.experts import Files
 from zoo.fusion.system import Fusion
+from zoo.fusion.training import Plan, train
 from zoo.training.batches import seeded
+from zoo.training.fit import Fit
 from zoo.verbs import Context
 
 
@@ -89,6 +91,15 @@ def evaluate(context: Context, files: Files, count: int, samples: int) -> None:
     settings = {"count": count, "samples": samples, "seed": context.seed}
     text = json.dumps(figures | {"settings": settings}, indent=2) + "\n"
     (context.out / "evaluate.json").write_text(text, encoding="utf-8")
+
+
+def demo(context: Context) -> None:
+    """Training, pictures and figures of "tiny"; ValueError for another name."""
+    if context.name != experts.TINY:
+        raise ValueError(f"demo: expected {experts.TINY}, got {context.name}")
+    train(context, Files(), Plan(learning_rate=2e-3, validation=40), Fit(120, 16, 20, seed=context.seed))
+    sample(context, Files(), 8, 6)
+    evaluate(context, Files(), 40, 2)
 
 
 def _draw(context: Context, fusion: Fusion, known: Tensor, samples: int, name: str, *, first: Tensor | None = None,

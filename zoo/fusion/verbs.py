@@ -43,6 +43,14 @@ def train(
 
 
 @verb
+def demo(context: Context) -> None:
+    """Trains fusion/tiny (a random BigGAN, a stand-in for captioner and BERT), draws samples, measures."""
+    from zoo.fusion import running
+
+    running.demo(context)
+
+
+@verb
 def sample(
     context: Context,
     *,

@@ -102,8 +102,10 @@ def fit(
     validation part. An interrupted run ends with exactly the weights of an uninterrupted one. Schedules count steps
     (``interval: "step"``): an epoch of Lightning's is ``every`` steps here.
 
-    Two devices with batch B give the loss curve of one with batch 2 B; noise differs, unless it is drawn in the data.
-    Several devices are several processes, so the module and the data have to be picklable.
+    Two devices with batch B give the loss curve of one with batch 2 B, to rounding, as far as noise is drawn in the
+    data (see :class:`zoo.training.draws.RandomExamples`). What a step draws itself, such as posterior samples of an
+    autoencoder and dropout, is drawn anew and independently on every device: there the curves agree in expectation, not
+    number by number. Several devices are several processes, so the module and the data have to be picklable.
 
     Arguments:
         experiment: its ``hparams`` are settings as well, if it saved any, and so are the graphs of its networks.

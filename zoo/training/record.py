@@ -39,7 +39,7 @@ class Record(lightning.Callback):
     """Makes the steps of a run independent of its interruptions, and remembers them.
 
     Every batch begins with torch seeded by (seed, batches done, rank), so that noise, dropout and posterior samples are
-    the same whether or not the run was interrupted before.
+    the same whether or not the run was interrupted before, and independent on different ranks.
 
     Arguments:
         every: steps a chunk; a chunk is an epoch of Lightning's.

@@ -11,6 +11,7 @@ from flowkit import graph as g
 from flowkit.graph import BuiltGraph
 from zoo import downloads, published, registry, weights
 from zoo.blocks import biggan, biggan_deep, biggan_deep_kinds
+from zoo.blocks.image_kinds import SpectralConv2d
 from zoo.experts import biggan as expert
 from zoo.experts.biggan import BigGAN
 from zoo.net2net.published import FILES
@@ -165,6 +166,20 @@ def test_deep_statistics_are_interpolated_between_truncations() -> None:
     assert biggan_deep_kinds.TruncatedNorm(1, 0.55, 5, exchanged=True).part == pytest.approx(0.8)
     with pytest.raises(ValueError, match="expected 0 to 1"):
         biggan_deep_kinds.TruncatedNorm(1, 1.5)
+
+
+def test_a_fresh_deep_generator_paints_finite_images() -> None:
+    """Its spectral norms begin with singular vectors; unrelated ones would divide by almost nothing, forty times."""
+    torch.manual_seed(0)
+    net = zoo.build("net2net/tiny-biggan-deep").eval()
+    convolution = next(m for m in net.modules() if isinstance(m, SpectralConv2d))
+    matrix = convolution.weight.detach().flatten(1)
+    sigma = convolution.u @ (matrix @ convolution.v)
+    assert float(sigma / torch.linalg.matrix_norm(matrix, 2)) == pytest.approx(1, abs=0.05)
+    classes = torch.nn.functional.one_hot(torch.tensor([0, 3]), 5).float()
+    with torch.no_grad():
+        images = net(torch.randn(2, 6), classes)
+    assert images.isfinite().all() and (images[0] - images[1]).abs().max() > 1e-4 and images.abs().mean() < 0.95
 
 
 def test_the_published_layers_of_deep_generators() -> None:
