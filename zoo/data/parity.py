@@ -85,9 +85,8 @@ def iin_celeba_pairs(config: Mapping[str, Any], given: Arrays) -> Results:
         "residual_index": np.array(len(columns)),
     }
     for key, column in (("subset_idx", table.subset), ("factor", table.factor), ("i2", table.second)):
-        results[key] = column
-        for asked in (name for name in given if re.fullmatch(rf"out/{key}_first\d+", name)):
-            results[asked.removeprefix("out/")] = column[: int(asked.rpartition("first")[2])]
+        for asked in filter(None, (re.fullmatch(rf"out/({key}(?:_first(\d+))?)", name) for name in given)):
+            results[asked[1]] = column[: int(asked[2]) if asked[2] else None]
     return results
 
 
