@@ -144,8 +144,8 @@ def test_sizes_that_do_not_fit_are_named() -> None:
 
 @pytest.mark.parametrize(("name", "file"), [("net2net/biggan128", "biggan-128"), ("net2net/biggan256", "biggan-256")])
 def test_the_published_files_give_images(name: str, file: str) -> None:
-    if not (downloads.cache() / FILES[file].file).is_file():
-        pytest.skip("not in the cache")
+    if not (path := downloads.cache() / FILES[file].file).is_file():
+        pytest.skip(f"the published file is not there: {path.name} in {path.parent}")
     net = zoo.load(name)
     with torch.no_grad():
         image = BigGAN(net).generate(torch.randn(1, net.graph.inputs[0].shape[0] or 0), torch.tensor([207]))

@@ -1,4 +1,4 @@
-"""The published configuration of CelebA on the command line: files in the published layouts, every verb."""
+"""Published configurations on the command line: first stages and data in the published layouts, every verb."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from tests.zoo.test_datasets import write_celeba
+from tests.zoo.test_datasets import write_celeba, write_mnist
 from zoo import cli, published, registry, weights
 from zoo.iin import work
 from zoo.iin.first_stages import FirstStage
@@ -32,8 +32,11 @@ def faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first stage as its authors' framework saves it: model, loss and optimiser, whose rate is a numpy number."""
-    file, name = tmp_path_factory.mktemp("celeba") / "model-572968.ckpt", "iin/celeba-ae"
+    return checkpoint("iin/celeba-ae", tmp_path_factory.mktemp("celeba") / "model-572968.ckpt")
+
+
+def checkpoint(name: str, file: Path) -> Path:
+    """A first stage as its authors' framework saves it: model, loss and optimiser, whose rate is a numpy number."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = registry.build(name)
@@ -68,6 +71,24 @@ def test_every_verb_works_on_celeba(faces: Path, autoencoder: Path, tmp_path: Pa
     fixed = parts.interpret(work.test_images(Context(NAME, tmp_path, Console(quiet=True)), str(faces), 1)["image"])
     torch.testing.assert_close(walked[:, 0], parts.images(fixed), atol=1e-4, rtol=1e-4)
     assert (walked[:, 1] - walked[:, 0]).abs().max() > 1e-4
+
+
+def test_a_classifier_of_coloured_digits_is_interpreted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_mnist(tmp_path)
+    name, out = "iin/cmnist-classifier-factors", ["--out", str(tmp_path / "out")]
+    data, file = f"data={tmp_path}", checkpoint("iin/cmnist-classifier", tmp_path / "model-120000.ckpt")
+    steps = ["steps=2", "batch=4", "validation=4", *SIZES]
+    assert cli.main(["train", name, data, f"first={file}", *steps, *out]) == 0
+    assert cli.main(["dims", name, data, "count=30", *out]) == 0
+    assert cli.main(["respond", name, data, "steps=5", *out]) == 0
+    told = capsys.readouterr().out
+    assert "sizes=" in told and told.count("sigma") == 3
+    assert cli.main(["evaluate", "iin/cmnist-classifier", data, "--weights", str(file), *out]) == 0
+    accuracy = json.loads((tmp_path / "out" / "evaluate.json").read_text())["accuracy"]
+    images = work.test_images(Context("iin/cmnist-classifier", tmp_path, Console(quiet=True)), str(tmp_path), 0)
+    stage = FirstStage(registry.load("iin/cmnist-classifier", file))
+    answers = stage.classify(stage.mode(images["image"])).argmax(1)
+    assert accuracy == pytest.approx(float((answers == images["class"]).double().mean()))
 
 
 def test_factors_of_the_network_are_the_attributes_that_pairs_share(
