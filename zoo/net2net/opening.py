@@ -13,7 +13,7 @@ from torch import Tensor
 from flowkit.graph import BuiltGraph
 from zoo.net2net import data, runs, translate
 from zoo.net2net.autoencoder_experiment import GaussianAutoencoder
-from zoo.net2net.configurations import AUTOENCODERS, CONFIGURATIONS, configuration
+from zoo.net2net.configurations import AUTOENCODERS, CONFIGURATIONS, LAYERS, configuration
 from zoo.net2net.experiment import RUNS
 from zoo.net2net.experts import SmallImages
 from zoo.net2net.small import LOW
@@ -64,6 +64,7 @@ class Opened:
         low: (N, 3, s, s), what is known of pictures if that is a small picture, and ``see``: such pictures ->
             conditions.
         domains: K of a flow between K domains, 0 for others.
+        encode: pictures (N, 3, size, size) -> latents, between experts that were named.
         note: to be said below a picture.
     """
 
@@ -79,6 +80,8 @@ class Opened:
     see: Callable[[Tensor], Tensor] | None = None
     domains: int = 0
     note: str = ""
+    encode: Callable[[Tensor], Tensor] | None = None
+    size: int = 0
 
     def noise(self, count: int) -> Tensor:
         """(count, D), drawn by the seed."""
@@ -139,8 +142,10 @@ def _between(context: Context, made: System, count: int | None) -> Opened:
         see = source.expert.encode
     if made.read is not None:
         read = made.read
+    encode = made.experiment.experts.target.encode if made.size else None
     return Opened(context, made.flow.eval(), made.decode, images, x, known, labels, read, low, see,
-                  made.configuration.domains, "Random experts" if context.random else "")  # fmt: skip
+                  made.configuration.domains, "Random experts" if context.random else "", encode,
+                  made.size)  # fmt: skip
 
 
 def _pictures(made: System, batch: dict[str, Any], x: Tensor) -> Tensor:
@@ -180,6 +185,19 @@ def of(context: Context, made: runs.Task, system: Translation, count: int) -> Op
         None if texts else lambda low: low.flatten(1),
         note=NOTE if made.name == "emoji" else "",
     )
+
+
+def layers(context: Context, given: Given) -> dict[str, Opened]:
+    """The flows from layers of a network, as many as there are of those that go with the name, with one picture each.
+
+    Raises:
+        FileNotFoundError: if not even that of the name has been trained.
+    """
+    own = context.name.partition("/")[2]
+    every = LAYERS if own in LAYERS and context.weights is None else (own,)
+    contexts = [replace(context, name=f"net2net/{name}") for name in every]
+    there = [c for c in contexts if c.name == context.name or context.random or c.file(c.name).is_file()]
+    return {c.name.partition("/")[2]: opened(c, given, 1) for c in there}
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ class Plan:
 PLANS = {
     "emoji": Plan(autoencoder=50, flow=30, noise=1.0),
     "tiny-pictures": Plan(autoencoder=2, flow=2, batch=16, variants=2),
-    "animalfaces": Plan(autoencoder=20, flow=20, batch=32, shift=3),
+    "animalfaces": Plan(autoencoder=40, flow=20, batch=16, shift=3, prior_weight=0.5),
 }
 
 

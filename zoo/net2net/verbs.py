@@ -112,6 +112,48 @@ def transfer(context: Context, *, target: str = "", data: str = "", count: int =
 
 
 @verb
+def flip(
+    context: Context,
+    *,
+    target: str = "",
+    data: str = "",
+    attributes: str = "Blond_Hair,Eyeglasses,Male,No_Beard,Young,Smiling",
+    count: int = 6,
+    alpha: float = 1.0,
+) -> None:
+    """Attribute modification: pictures with one attribute of CelebA after the other turned over (attributes-celeba)."""
+    from zoo.net2net import opening, views
+    from zoo.net2net.configurations import configuration
+    from zoo.net2net.words import Given
+
+    named = configuration(context.name)
+    if named is None or named.kind != "attributes":
+        raise ValueError(f"flip: {context.name} is not conditioned on attributes; expected net2net/attributes-celeba")
+    views.flips(opening.opened(context, Given("", target, data), count), attributes.split(","), alpha)
+
+
+@verb
+def video(
+    context: Context,
+    *,
+    target: str = "",
+    data: str = "",
+    frames: str = "",
+    domain: int = 0,
+    label: int = 1,
+    steps: int = 125,
+    film: str = "transfer.gif",
+) -> None:
+    """A film (frames=) of one domain shown in another, or a held-out picture that turns into its transfer."""
+    from zoo.data.video import read
+    from zoo.net2net import opening, views
+    from zoo.net2net.words import Given
+
+    opened = opening.opened(context, Given("", target, data), None if frames else 1)
+    views.film(opened, read(frames, opened.size) if frames else None, domain, label, steps, film)
+
+
+@verb
 def sample_all_labels(context: Context, *, target: str = "", count: int = 6) -> None:
     """The same v given every label (flows between domains)."""
     from zoo.net2net import opening, views
@@ -133,10 +175,14 @@ def interpolate(
 
 @verb
 def diagnose(context: Context, *, source: str = "", target: str = "", data: str = "", samples: int = 6) -> None:
-    """Samples for conditions that say less and less of a held-out picture: what the flow has to fill in."""
+    """Samples for conditions that say less and less of a held-out picture, or for layers: what the flow fills in."""
     from zoo.net2net import opening, views
+    from zoo.net2net.configurations import configuration
     from zoo.net2net.words import Given
 
+    named = configuration(context.name)
+    if named is not None and named.kind in ("layer", "hole", "classes"):
+        return views.layers(opening.layers(context, Given(source, target, data)), samples)
     views.diagnosis(opening.opened(context, Given(source, target, data), 1), samples)
 
 

@@ -9,11 +9,14 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from zoo import pictures
+from zoo.data import video
 from zoo.data.pairs import attribute_columns
 from zoo.experts.labels import flipped
 from zoo.net2net import translate
 from zoo.net2net.opening import Opened
 from zoo.verbs import Context
+
+CHUNK = 16  # frames at a time
 
 
 @torch.no_grad()
@@ -80,6 +83,37 @@ def flips(opened: Opened, attributes: Sequence[str], alpha: float) -> None:
         moved = translate.transfer(opened.flow, own, opened.known, flipped(opened.known, place), alpha)
         columns.append(opened.decode(moved))
     _draw(opened, columns, "flip", "One attribute turned over", ["real", "auto-encoded", *attributes])
+
+
+@torch.no_grad()
+def film(opened: Opened, frames: Tensor | None, domain: int, label: int, steps: int, name: str) -> None:
+    """A film of a transfer, the original at the left.
+
+    Arguments:
+        frames: (N, 3, S, S) of domain ``domain``, each transferred; None: the held-out picture, blended into its
+            transfer in ``steps`` steps.
+        name: of the file, see :func:`zoo.data.video.write`.
+
+    Raises:
+        ValueError: for a flow that is not between domains, or no such domain.
+    """
+    every = domains(opened)
+    for option, number in (("domain", domain), ("label", label)):
+        if not 0 <= number < len(every):
+            raise ValueError(f"{option}: expected 0 to {len(every) - 1}, got {number}")
+    wanted = every[label : label + 1]
+    if frames is None:
+        x, known = opened.latents[:1], opened.known[:1]
+        moved = translate.transfer(opened.flow, x, known, wanted)
+        frames = opened.images[:1].expand(steps, -1, -1, -1)
+        z = torch.lerp(x, moved, torch.linspace(0, 1, steps)[:, None])
+    else:
+        assert opened.encode is not None
+        x = torch.cat([opened.encode(chunk) for chunk in frames.split(CHUNK)])
+        count = len(x)
+        z = translate.transfer(opened.flow, x, every[domain].expand(count, -1), wanted.expand(count, -1))
+    made = torch.cat([opened.decode(chunk) for chunk in z.split(CHUNK)])
+    video.write(torch.cat([frames, made], 3), opened.context.out / name)
 
 
 @torch.no_grad()

@@ -126,7 +126,7 @@ def layer(configuration: Configuration, text: str, shape: tuple[int, ...], seed:
     """A layer of a network of torchvision as expert one.
 
     Arguments:
-        text: ``[NAME] FILE [classes=K]``; the file has torchvision's keys, or is "imagenet" or "random".
+        text: ``[NAME] FILE [classes=K] [cut=LAYER]``; the file has torchvision's keys, or is "imagenet" or "random".
         shape: (K, S, S) of the condition.
         seed: of random weights.
 
@@ -140,14 +140,15 @@ def layer(configuration: Configuration, text: str, shape: tuple[int, ...], seed:
             f"source: expected source='[NAME] FILE', weights by torchvision's keys of a network such as "
             f"{configuration.source}, or source=imagenet, or source=random for an untrained one"
         )
-    head = configuration.cut == "classifier"
+    cut = words.options.get("cut", configuration.cut)
+    head = cut == "classifier"
     default = shape[0] if head else STUFF if configuration.source == SEGMENTATION else CLASSES
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         file = None if words.file == RANDOM else words.file
         net = classifier(words.name, int(words.options.get("classes", default)), file)
     made = {"layer": Features, "hole": Inpainting, "classes": Classes}[configuration.kind]
-    return made(Hooked(net, configuration.cut), shape[-1])
+    return made(Hooked(net, cut), shape[-1])
 
 
 def sentences(model: str, text: str) -> SentenceEncoder:
