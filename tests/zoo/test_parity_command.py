@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +73,105 @@ def test_only_what_a_batch_norm_makes_arbitrary_has_a_wider_tolerance() -> None:
 def test_a_file_of_inputs_alone_passes_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["parity", str(GOOD.with_name("invariances_images.npz"))]) == 0
     assert "nothing to compare: it holds inputs alone" in capsys.readouterr().out
+
+
+def rewritten(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -> parity.Report:
+    """The report of the good file with its arrays changed."""
+    with np.load(GOOD) as file:
+        arrays = {key: file[key] for key in file.files}
+    change(arrays)
+    np.savez(path / "net2net_cond_flow_bn__changed.npz", **arrays)
+    return parity.run(path / "net2net_cond_flow_bn__changed.npz")
+
+
+def test_numbers_and_configuration_may_be_stored_in_other_ways(tmp_path: Path) -> None:
+    def doubled(arrays: dict[str, np.ndarray]) -> None:
+        arrays |= {key: v.astype(">f8") for key, v in arrays.items() if v.dtype == np.float32}
+
+    def counted(arrays: dict[str, np.ndarray]) -> None:
+        arrays |= {key: v.astype(np.int32) for key, v in arrays.items() if v.dtype == np.int64}
+
+    def in_bytes(arrays: dict[str, np.ndarray]) -> None:
+        arrays["config"] = np.frombuffer(str(arrays["config"]).encode(), np.uint8)
+
+    def in_list(arrays: dict[str, np.ndarray]) -> None:
+        arrays["config"] = np.array([str(arrays["config"]).encode()])
+
+    for change in (doubled, counted, in_bytes, in_list):
+        report = rewritten(tmp_path, change)
+        assert report.passed, (change.__name__, report)
+
+
+def test_what_is_no_plain_array_or_configuration_is_refused(tmp_path: Path) -> None:
+    for value, said in (
+        (np.array({"params": {}}, dtype=object), "plain arrays"),
+        (np.array("{"), "expected JSON"),
+        (np.array("[1]"), "expected a JSON object"),
+        (np.array(7), "expected JSON"),
+    ):
+        report = rewritten(tmp_path, lambda arrays, value=value: arrays.update(config=value))
+        assert not report.passed and said in report.fault
+    whole = GOOD.read_bytes()
+    (tmp_path / "net2net_cond_flow_bn__cut.npz").write_bytes(whole[: len(whole) // 2])
+    np.save(tmp_path / "net2net_cond_flow_bn__single.npy", np.ones(3))
+    for name in ("cut.npz", "single.npy"):
+        assert "expected an .npz file" in parity.run(tmp_path / f"net2net_cond_flow_bn__{name}").fault
+
+
+def test_a_missing_input_and_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    assert "no entry 'in/x'" in rewritten(tmp_path, lambda arrays: arrays.pop("in/x")).fault
+    key = "state/sub_layers.0.shuffle.forward_shuffle_idx"
+    assert "missing: sub_layers.0.shuffle.forward" in rewritten(tmp_path, lambda arrays: arrays.pop(key)).fault
+
+
+def test_options_that_no_code_looked_at_are_named_where_numbers_differ(tmp_path: Path) -> None:
+    def optioned(arrays: dict[str, np.ndarray]) -> None:
+        config = json.loads(str(arrays["config"]))
+        config |= {"seed": 3, "params": {**config["params"], "temperature": 2.0}}
+        arrays["config"] = np.array(json.dumps(config))
+
+    assert rewritten(tmp_path, optioned).passed
+
+    def differing(arrays: dict[str, np.ndarray]) -> None:
+        optioned(arrays)
+        arrays["out/y"] = arrays["out/y"] * 2
+
+    report = rewritten(tmp_path, differing)
+    assert not report.passed and report.unread == ("params.temperature",)
+
+
+def test_the_longest_component_that_a_name_begins_with_counts() -> None:
+    checks = parity.checks_of("net2net")
+    for name, component in (
+        ("net2net_cond_flow_training2", "cond_flow"),
+        ("net2net_cond_flow_train_an", "cond_flow_train"),
+        ("net2net_cond_flow_x__train", "cond_flow"),
+        ("net2net_disc2", "disc"),
+        ("net2net_embedder_gen", "embedder"),
+        ("net2net_biggan_gen256_gen", "biggan_gen"),
+    ):
+        fixture = parity.Fixture(GOOD)
+        fixture.component = name.removeprefix("net2net_").partition("__")[0]
+        assert checks.name(fixture) == component
+
+
+def test_gradients_of_the_iin_are_relative_to_their_largest_value() -> None:
+    checks = parity.checks_of("iin")
+    assert (checks.least_scale("grad/z"), checks.least_scale("grad_d/z"), checks.least_scale("out/z")) == (0, 0, 1)
+    small, off = torch.tensor([1e-3, 0.0]), torch.tensor([1e-3, 1e-7])
+    assert parity.compare("grad/z", off, small, 1e-5, 0.0).fault
+    assert not parity.compare("out/z", off, small, 1e-5).fault
+    assert not parity.compare("grad/z", torch.zeros(2), torch.zeros(2), 1e-5, 0.0).fault
+
+
+def test_files_in_folders_of_folders_are_run_and_long_names_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "notes.txt").write_text("no file of numbers")
+    long = "grad/" + "sub_layers.0." * 12 + "weight"
+    changed(tmp_path / "a" / "b" / "net2net_cond_flow_bn__[x].npz", **{long: np.ones(1)})
+    assert main(["parity", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert long in printed and "net2net_cond_flow_bn__[x].npz: failed" in printed
+    assert printed.strip().splitlines()[-1] == "1 files: 0 passed, 1 failed"
