@@ -12,11 +12,13 @@ from torch import Tensor
 from flowkit.graph import BuiltGraph
 from zoo import published, registry, weights
 from zoo.data import folders, zcodes
+from zoo.data.digits import Split
 from zoo.experts.classifiers import Greybox
 from zoo.invariances import experts as fixed
 from zoo.invariances.autoencoders import Autoencoder, Generator
 from zoo.invariances.experts import Experts
 from zoo.invariances.system import Layer, System
+from zoo.invariances.tasks import alternating
 from zoo.training.batches import mixed
 from zoo.verbs import Context
 
@@ -108,10 +110,15 @@ def _folder(data: str, described: Autoencoder) -> folders.ImageFiles:
 
 
 def _images(context: Context, data: str, described: Autoencoder, held_out: bool) -> tuple[Tensor, Tensor]:
-    """Images and labels: a folder's (those held out if the flow was trained here), or what BigGAN draws."""
+    """Images and labels: a folder's (those held out if the flow was trained here), or what BigGAN draws.
+
+    One of each class after the other, so that the first few are different.
+    """
     if data or not isinstance(described, Generator):
         held_out = held_out and not isinstance(described, Generator)
-        return (parts(data, described)["test"] if held_out else _folder(data, described)).tensors()
+        found = parts(data, described)["test"] if held_out else _folder(data, described)
+        images, labels = alternating(Split(*found.tensors()))
+        return images, labels
     with torch.no_grad():
         latents, classes = _drawn(described, mixed(context.seed, *b"drawn"))
         return torch.cat([described.decode(latent[None]) for latent in latents]), classes

@@ -48,7 +48,7 @@ class Plan:
 
 PLANS = {
     "digits": Plan(Schedule(30, 4e-3, 64), Schedule(150, 4e-3, 64), Schedule(90, 3e-3, 128)),
-    "animalfaces": Plan(Schedule(20, 3e-3, 32), Schedule(120, 3e-3, 32), Schedule(25, 2e-3, 64), prior_weight=0.2),
+    "animalfaces": Plan(Schedule(20, 3e-3, 32), Schedule(60, 3e-3, 32), Schedule(25, 2e-3, 64), prior_weight=0.2),
 }
 
 
@@ -127,16 +127,16 @@ def task(name: str, data: str = "", seed: int = 0) -> Task:
         for part in ("validation", "test"):
             colours = draw_colours(len(parts[part]), seeded(seed, *part.encode()))
             parts[part] = Split(coloured(parts[part].images, *colours), parts[part].labels)
-        return Task(name, {**parts, "test": _alternating(parts["test"])}, digits_view)
+        return Task(name, {**parts, "test": alternating(parts["test"])}, digits_view)
     if not data:
         raise ValueError(f"invariances/{name}: expected data=FOLDER, with a sub-folder of images for each class")
     size = registry.graph(f"invariances/{name}").input_shapes["image"][1] or 0
     files = folders.split(folders.folder(data, size), SHARES, seed)
     parts = {part: Split(*found.tensors()) for part, found in files.items()}
-    return Task(name, {**parts, "test": _alternating(parts["test"])}, faces_view)
+    return Task(name, {**parts, "test": alternating(parts["test"])}, faces_view)
 
 
-def _alternating(part: Split) -> Split:
+def alternating(part: Split) -> Split:
     """The same examples, one of each class after the other, so that the first few are different."""
     rounds = [int((part.labels[:place] == label).sum()) for place, label in enumerate(part.labels)]
     order = sorted(range(len(part)), key=lambda place: (rounds[place], int(part.labels[place])))
