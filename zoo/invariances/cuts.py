@@ -117,8 +117,8 @@ def _images(context: Context, data: str, described: Autoencoder, held_out: bool)
     if data or not isinstance(described, Generator):
         held_out = held_out and not isinstance(described, Generator)
         found = parts(data, described)["test"] if held_out else _folder(data, described)
-        images, labels = alternating(Split(*found.tensors()))
-        return images, labels
+        part = alternating(Split(*found.tensors()))
+        return part.images, part.labels
     with torch.no_grad():
         latents, classes = _drawn(described, mixed(context.seed, *b"drawn"))
         return torch.cat([described.decode(latent[None]) for latent in latents]), classes

@@ -1,8 +1,11 @@
 """Published flows with BigAE and a classifier, from files in the authors' layouts: every verb, and what it shows."""
 
 import functools
+import hashlib
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,15 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
+from torchvision import models
 
 import zoo
 from tests.zoo.invariances.panels import panels, same
 from zoo import cli, published, registry, weights
 from zoo.experts import classifiers
-from zoo.invariances import opening
+from zoo.invariances import experts, opening
 from zoo.invariances.cuts import Choice
+from zoo.invariances.published import FILES
 from zoo.invariances.system import System
 from zoo.verbs import Context
 
@@ -236,3 +241,75 @@ def test_a_trained_cut_knows_its_experts(folder: Path, tmp_path: Path, capsys: p
     assert cli.main(sample) == 1
     assert "give autoencoder= and classifier=" in capsys.readouterr().err
     assert cli.main([*sample, f"autoencoder={spec}", "classifier=random"]) == 0
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], Path]:
+    """Puts a file where a published one is kept, under its published hash."""
+    monkeypatch.setenv("FLOWKIT_ZOO_CACHE", str(tmp_path / "cache"))
+
+    def put(key: str, file: Path) -> Path:
+        source = replace(FILES[key], md5=hashlib.md5(file.read_bytes()).hexdigest())
+        monkeypatch.setitem(FILES, key, source)
+        target = tmp_path / "cache" / source.file
+        target.parent.mkdir(parents=True)
+        return Path(shutil.copy(file, target))
+
+    return put
+
+
+def test_published_files_are_found_by_their_keys_and_checked(
+    folder: Path, tmp_path: Path, cached: Callable[[str, Path], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = cached("cinn_alexnet_aae_conv5", folder / "conv5.ckpt")
+    out = ["--weights", "cinn_alexnet_aae_conv5", "count=1", "draws=2", "--out", str(tmp_path)]
+    assert cli.main(["sample", NAME, *words(folder)[:-2], *out]) == 0
+    by_file = panels(tmp_path / "sample_conv5.png", 1, 6, SIDE)
+    run(folder, tmp_path, "sample", "count=1", "draws=2")
+    assert torch.equal(panels(tmp_path / "sample_conv5.png", 1, 6, SIDE), by_file)
+    kept.write_bytes(kept.read_bytes() + b"1")
+    registry.load.cache_clear()  # type: ignore[attr-defined]  the fixture's
+    capsys.readouterr()
+    assert cli.main(["sample", NAME, *words(folder)[:-2], *out]) == 1
+    assert "expected md5" in capsys.readouterr().err
+
+
+def test_the_published_classifier_of_animal_faces_is_taken_from_its_file(
+    tmp_path: Path, cached: Callable[[str, Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def smaller(name: str, weights: None, num_classes: int) -> torch.nn.Module:
+        assert name == "resnet101" and num_classes == 10
+        return models.resnet18(num_classes=num_classes)
+
+    monkeypatch.setattr("torchvision.models.get_model", smaller)
+    theirs = models.resnet18(num_classes=10).eval()
+    torch.save({f"model.{key}": value for key, value in theirs.state_dict().items()}, tmp_path / "theirs.ckpt")
+    cached("resnet101_animalfaces_10", tmp_path / "theirs.ckpt")
+    box = experts.classifier("invariances/resnet101-fc", experts.Experts())
+    images = torch.randn(2, 3, 128, 128).tanh()
+    with torch.no_grad():
+        assert torch.allclose(box.logits(images), theirs(box.preprocess(images)), atol=1e-5)
+        assert torch.equal(box.encode(images), box.logits(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("alexnet-fc7", "bigae_animals/animals-1672855.ckpt"),
+        ("resnet101-layer3", "bigae_animalfaces/animalfaces-631606.ckpt"),
+        ("resnet101-animals149-fc", "bigae_animalfaces/animalfaces-631606.ckpt"),
+        ("resnet50-avgpool", "biggan_256/biggan-256.pth"),
+        ("stylized-resnet50-avgpool", "biggan_256/biggan-256.pth"),
+    ],
+)
+def test_every_published_flow_has_its_autoencoder(
+    name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWKIT_ZOO_CACHE", str(tmp_path))
+    monkeypatch.setattr("zoo.downloads._download", no_network)
+    with pytest.raises(FileNotFoundError, match=expected):
+        experts.autoencoder(f"invariances/{name}", experts.Experts())
+
+
+def no_network(*_: object) -> None:
+    raise OSError("no network")
