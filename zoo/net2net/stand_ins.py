@@ -17,7 +17,7 @@ from zoo.training.batches import mixed, seeded
 from zoo.training.draws import Data
 
 SIZE, WIDTH, CLASSES, PIXELS = 32, 4, 10, 8
-EXAMPLES = {"train": 16, "validation": 16}
+EXAMPLES = {"train": 16, "validation": 8}
 
 
 def autoencoder(latent: int) -> BuiltGraph:

@@ -144,18 +144,19 @@ def _target(context: Context, configuration: Configuration, flow: BuiltGraph, te
     load = lambda text: words.network(context.name, text, configuration.target, "target")  # noqa: E731
     if configuration.target == "bigbigan-generator":
         return experts.OwnLatents(stand_ins.bigbigan(dim) if stand_in else load(text)), 0
-    net = stand_ins.autoencoder(dim) if stand_in else words.autoencoder(load(text or _beside(context)))
+    net = stand_ins.autoencoder(dim) if stand_in else words.autoencoder(load(_beside(context, text)))
     return GaussianAutoencoder(net, mean), net.graph.input_shapes["image"][1] or 0
 
 
-def _beside(context: Context) -> str:
-    """The authors' file of the flow, as a word, if it holds expert two as well; else none."""
-    if context.weights is None or Path(context.weights).suffix == ".safetensors":
-        return ""
+def _beside(context: Context, text: str) -> str:
+    """Expert two's words; if they name none, with the authors' file of the flow if that holds expert two as well."""
+    silent = all(words.OPTION.fullmatch(word) for word in shlex.split(text))
+    if not silent or context.weights is None or Path(context.weights).suffix == ".safetensors":
+        return text
     file = Path(context.weights)
     file = file if file.is_file() else published.fetch(context.name, context.weights)
     held = any(key.startswith(EXPERT_TWO) for key in published.tensors(published.read_checkpoint(file)))
-    return shlex.quote(str(file)) if held else ""
+    return f"{shlex.quote(str(file))} {text}" if held else text
 
 
 def _source(

@@ -23,6 +23,7 @@ from zoo.net2net import opening, training
 from zoo.net2net.autoencoder_experiment import GaussianAutoencoder
 from zoo.net2net.configurations import CONFIGURATIONS
 from zoo.net2net.experiment import FlowExperiment
+from zoo.net2net.graph import RELEASED
 from zoo.net2net.words import Given
 from zoo.verbs import Context
 
@@ -55,7 +56,7 @@ def close(a: Tensor, b: Tensor, tolerance: float = 2e-4) -> bool:
     return a.shape == b.shape and float((a - b).abs().max()) < tolerance
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", [*RELEASED, "shape-appearance", "inpainting-resnet50"])
 def test_every_configuration_runs_between_stand_ins(name: str, tmp_path: Path, drawn: Drawn) -> None:
     c = CONFIGURATIONS[name]
     sizes = [] if c.kind not in ("layer", "hole", "classes") else ["channels=4", "size=8", "down=1"]
@@ -145,18 +146,16 @@ def test_a_training_goes_on_after_ctrl_c(
 
 
 def test_the_authors_transfer_file_has_both_networks(tmp_path: Path, drawn: Drawn) -> None:
-    """Its autoencoder is the second expert, unless another is named."""
+    """Its autoencoder is the second expert if no other is named."""
     net, file, out = "net2net/anime-photography", tmp_path / "last.ckpt", tmp_path / "out"
     flow = layouts.theirs(net, tmp_path / "flow.ckpt", 1, depth=2, hidden=8)
-    expert = layouts.theirs("net2net/ae-anime256", tmp_path / "ae.ckpt", 2, size=128, width=4)
+    expert = layouts.theirs("net2net/ae-anime256", file, 2, size=128, width=4)
     torch.save({"state_dict": {**flow, **expert}}, file)
     for k, name in enumerate(("ffhq", "celebahq", "anime")):
         layouts.colours(tmp_path / "data" / name, 12, k)
-    own = GaussianAutoencoder(zoo.load("net2net/ae-anime256", tmp_path / "ae.ckpt", size=128, width=4), True)
+    own = GaussianAutoencoder(zoo.load("net2net/ae-anime256", file, size=128, width=4), True)
     words = [f"data={tmp_path / 'data'}", *LESS, "--weights", str(file)]
-    assert run("transfer", net, *words, "target=size=128 width=4", "count=3", out=out) == 1, "no file, none published"
-    target = f"target={file} size=128 width=4"
-    assert run("transfer", net, *words, target, "count=3", out=out) == 0
+    assert run("transfer", net, *words, "target=size=128 width=4", "count=3", out=out) == 0
     moved = drawn["transfer"]
     loaded = zoo.load(net, file, depth=2, hidden=8)
     with torch.no_grad():
@@ -165,7 +164,6 @@ def test_the_authors_transfer_file_has_both_networks(tmp_path: Path, drawn: Draw
         other = loaded.inverse(loaded(z, labels)[0], 1 - labels)[0]
         expected = own.decode(other)
     assert close(torch.stack([moved[0, 2], moved[1, 2], moved[2, 1]]), expected, 1e-3)
-    assert run("sample-all-labels", net, *words[1:], target, "count=2", out=out) == 0
 
 
 def test_captions_of_coco_with_a_sentence_bert(tmp_path: Path, drawn: Drawn) -> None:
@@ -363,7 +361,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["train", "net2net/anime-photography", "lpips=none", "--random"], "first-stage autoencoders"),
         (["train", "net2net/anime-photography", "flow_epochs=3", "--random"], "expected steps="),
         (["sample", "net2net/anime-photography"], "train it first"),
-        (["sample", "net2net/anime-photography", "--random", "count=99", *LESS], "count: expected 1 to 16"),
+        (["sample", "net2net/anime-photography", "--random", "count=99", *LESS], "count: expected 1 to 8"),
         (["train", "net2net/portraits-photography", "--random", *LESS, "target=x y z"], "expected [NAME] [FILE]"),
     ]:
         assert run(*words, out=tmp_path / "out") == 1
