@@ -98,7 +98,7 @@ def demo(context: Context) -> None:
     if context.name != experts.TINY:
         raise ValueError(f"demo: expected {experts.TINY}, got {context.name}")
     train(context, Files(), Plan(learning_rate=2e-3, validation=40), Fit(120, 16, 20, seed=context.seed))
-    sample(context, Files(), 8, 6)
+    sample(context, Files(), 5, 5)
     evaluate(context, Files(), 40, 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -67,20 +68,24 @@ def classes_of(generator: BigGAN) -> tuple[int, ...]:
     return tuple(zcodes.COCO) if generator.classes == zcodes.CLASSES else tuple(range(generator.classes))
 
 
-def held_out(generator: BigGAN, count: int) -> tuple[Tensor, Tensor]:
-    """The first samples of the authors' test set for these classes: codes (count, Z) and classes (count,).
+def held_out(generator: BigGAN, count: int, part: Literal["validation", "test"] = "test") -> tuple[Tensor, Tensor]:
+    """Samples of the authors' test set for these classes: codes (count, Z) and classes (count,).
+
+    Arguments:
+        part: "validation" has the first of them, by which weights are chosen; "test" the last, which are reported.
 
     Raises:
-        ValueError: for more than there are.
+        ValueError: for more than half of them.
     """
-    if not 1 <= count <= zcodes.TEST:
-        raise ValueError(f"count: expected 1 to {zcodes.TEST}, the samples of the test set, got {count}")
+    if not 1 <= count <= zcodes.TEST // 2:
+        raise ValueError(f"count: expected 1 to {zcodes.TEST // 2}, half of the test set, got {count}")
     size = latent_of(generator)
     if generator.classes == zcodes.CLASSES:
         z, chosen = zcodes.restricted_test_samples(size=size)
     else:
         z, chosen = zcodes.test_samples(size=size, classes=generator.classes)
-    return torch.from_numpy(z[:count]), torch.from_numpy(chosen[:count])
+    rows = slice(count) if part == "validation" else slice(zcodes.TEST - count, zcodes.TEST)
+    return torch.from_numpy(z[rows]), torch.from_numpy(chosen[rows])
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ class Plan:
 
     Arguments:
         learning_rate: of Adam; 0 for the authors', 4.5e-6 times the samples of a step.
-        validation: samples of the authors' test set that are looked at after every ``every`` steps.
+        validation: of the authors' test set, samples that are looked at after every ``every`` steps.
     """
 
     learning_rate: float = 0.0
@@ -48,7 +48,7 @@ def train(context: Context, files: Files, plan: Plan, settings: Fit) -> None:
         dequantising.train(context, experts.generator(context, files), 0.0, dequantising.FIT)
     module = experiment(context, files, plan, settings)
     generator = module.experts.target
-    z, chosen = system.held_out(generator, plan.validation)
+    z, chosen = system.held_out(generator, plan.validation, "validation")
     data = Data(
         Training(size=system.latent_of(generator), classes=system.classes_of(generator)),
         [{"z": code, "class": label} for code, label in zip(z, chosen, strict=True)],

@@ -86,10 +86,12 @@ def test_held_out_samples_are_the_authors_and_training_has_the_classes_of_coco(t
     full = BigGAN(registry.build("fusion/biggan256", width=8))
     z, chosen = system.held_out(full, 5)
     expected = zcodes.restricted_test_samples()
-    assert torch.equal(z, torch.from_numpy(expected[0][:5])) and chosen.tolist() == expected[1][:5].tolist()
+    assert torch.equal(z, torch.from_numpy(expected[0][-5:])) and chosen.tolist() == expected[1][-5:].tolist()
+    first, classes = system.held_out(full, 5, "validation")
+    assert torch.equal(first, torch.from_numpy(expected[0][:5])) and classes.tolist() == expected[1][:5].tolist()
     assert system.classes_of(full) == tuple(zcodes.COCO)
-    with pytest.raises(ValueError, match="1 to 10000"):
-        system.held_out(tiny, 10_001)
+    with pytest.raises(ValueError, match="1 to 5000"):
+        system.held_out(tiny, 5_001)
 
 
 def test_an_interrupted_training_goes_on_and_ends_where_a_whole_one_does(
