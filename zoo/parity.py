@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["TOLERANCE", "Checks", "Component", "Fixture", "Line", "Report", "checks_of", "compare", "main", "run"]
 
 TOLERANCE = 1e-5
+PEERS = "tests.parity.peers"
+"""What runs files of other libraries, whose weights are read for tests alone."""
 
 Component = Callable[[Fixture], Mapping[str, Tensor]]
 """Computes what a file expects, by the file's keys (``out/y``)."""
@@ -136,11 +138,13 @@ def run(path: str | Path) -> Report:
 
 
 def checks_of(system: str) -> Checks:
-    """The checks of a paper; ValueError for one that is not in the zoo."""
-    known = [name for name in papers() if importlib.util.find_spec(f"zoo.{name}.parity")]
-    if system not in known:
+    """The checks of a paper, or of "peer", other libraries; ValueError for one that is not in the zoo."""
+    known = {name: f"zoo.{name}.parity" for name in papers() if importlib.util.find_spec(f"zoo.{name}.parity")}
+    if system not in {**known, "peer": PEERS}:
         raise ValueError(f"system: expected one of {', '.join(known)}, {system!r} is not in the zoo")
-    found: Checks = importlib.import_module(f"zoo.{system}.parity").CHECKS
+    if system == "peer" and (importlib.util.find_spec("tests") is None or importlib.util.find_spec(PEERS) is None):
+        raise ValueError(f"system: files of other libraries need {PEERS}: run `python -m zoo parity` in the repository")
+    found: Checks = importlib.import_module(known.get(system, PEERS)).CHECKS
     return found
 
 

@@ -1,7 +1,7 @@
 """Files of recorded numbers: ``<system>_<component>[__<variant>].npz``, read for ``zoo parity``.
 
 A file holds ``config`` (JSON), ``state/*`` (weights, the authors' names), ``in/*``, and what the authors' code
-computed: all else, such as ``out/*``, ``loss/*``, ``grad/*``, ``after/*``.
+computed: all else, such as ``out/*``, ``loss/*``, ``grad/*``, ``after/*``. Other libraries' buffers are ``buf/*``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-GIVEN = ("config", "state/", "in/")
+GIVEN = ("config", "state/", "buf/", "in/")
 NUMBERS = {"f": np.float32, "i": np.int64, "u": np.int64}
 """What weights and inputs are computed with, by the kind of number they are stored as; bytes and flags stay."""
 REMARKS = {
