@@ -68,9 +68,11 @@ def system(context: Context, choice: Choice) -> System:
     if fixed.kind(context.name) == fixed.CONCEPTS:
         return _of_concepts(own.network, described, images, labels)
     grey = fixed.classifier(context.name, experts)
-    layers = {own.cut: Layer(grey.encode, own.network)}
-    for other in _others(context, choice.others, described):
-        layers[other.cut] = Layer(fixed.recut(grey, other.name).encode, other.network)
+    layers = {
+        other.cut: Layer(fixed.recut(grey, other.name).encode, other.network)
+        for other in _others(context, choice.others, described)
+    }
+    layers[own.cut] = Layer(grey.encode, own.network)
     biases: dict[str, Layer] = {}
     if choice.rival:
         rival = _named(context, choice.rival)

@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-import json
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from zoo.invariances.asking import of_system, opened, own_cut, say, some_images, two_images, write
 from zoo.verbs import Context, verb
 
 if TYPE_CHECKING:
     from torch import Generator
 
-    from zoo.invariances.cuts import Choice
     from zoo.invariances.system import System
-
-Of = Callable[..., None]
-
-
-def of_system(function: Of) -> Of:
-    """Makes a verb of a function of (context, system, noise): its options, and those that say what the system is of.
-
-    Those are ``data``, ``autoencoder``, ``classifier``, ``others`` and ``concepts_from``, see
-    :class:`zoo.invariances.cuts.Choice`.
-    """
-    context, _, _, *own = inspect.signature(function).parameters.values()
-    chosen = [inspect.Parameter(name, context.KEYWORD_ONLY, default="", annotation="str") for name in CHOICE]
-
-    @functools.wraps(function)
-    def run(context: Context, **options: Any) -> None:
-        from zoo.invariances.cuts import Choice
-
-        choice = Choice(**{name: options.pop(name, "") for name in CHOICE})
-        function(context, *_open(context, choice), **options)
-
-    known = [context, *own, *chosen]
-    run.__signature__ = inspect.Signature(known)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in known}
-    return verb(run)
-
-
-CHOICE = ("data", "autoencoder", "classifier", "others", "concepts_from")
 
 
 @verb
@@ -83,9 +51,9 @@ def encode(
     """Writes z, the latent, v and the log-det of some images as safetensors."""
     from safetensors.torch import save_file
 
-    images = _images(system, first, count)
+    images = some_images(system, first, count)
     tensors = {"image": images, "latent": system.mean(images)}
-    for name, cut in system.chosen(layer or _cut(context)).items():
+    for name, cut in system.chosen(layer or own_cut(context)).items():
         z = system.represent(cut, images)
         v, logdet = cut.flow(tensors["latent"], z)
         tensors |= {f"{name}.z": z, f"{name}.v": v.detach(), f"{name}.logdet": logdet.detach()}
@@ -99,8 +67,8 @@ def visualize(context: Context, system: System, noise: Generator, *, image: int 
     """Shows what each layer does not see of an image: a row for each, with mean, variance and samples."""
     from zoo.invariances import views
 
-    one = _images(system, image, 1)
-    _say(context, "visualize", views.layers(system, one, context.out / "visualize.png", draws, noise))
+    one = some_images(system, image, 1)
+    say(context, "visualize", views.layers(system, one, context.out / "visualize.png", draws, noise))
 
 
 @of_system
@@ -117,12 +85,12 @@ def sample(
     """Draws images with the representation of given ones: a row for each."""
     from zoo.invariances import views
 
-    images = _images(system, first, count)
+    images = some_images(system, first, count)
     figures: dict[str, float] = {}
-    for name, cut in system.chosen(layer or _cut(context)).items():
+    for name, cut in system.chosen(layer or own_cut(context)).items():
         found = views.samples(system, name, cut, images, context.out / f"sample_{name}.png", draws, noise)
         figures |= {f"{name}_{key}": value for key, value in found.items()}
-    _say(context, "sample", figures)
+    say(context, "sample", figures)
 
 
 @of_system
@@ -132,8 +100,8 @@ def reconstruct(
     """Passes images through the autoencoder and through every flow and back."""
     from zoo.invariances import views
 
-    chosen, images = system.chosen(layer or _cut(context)), _images(system, first, count)
-    _say(context, "reconstruct", views.reconstructions(system, chosen, images, context.out / "reconstruct.png"))
+    chosen, images = system.chosen(layer or own_cut(context)), some_images(system, first, count)
+    say(context, "reconstruct", views.reconstructions(system, chosen, images, context.out / "reconstruct.png"))
 
 
 @of_system
@@ -143,9 +111,9 @@ def swap(
     """Combines what a layer sees of some images with what it does not see of the others."""
     from zoo.invariances import views
 
-    name = layer or _cut(context) or [*system.layers][-1]
-    images = _images(system, first, count)
-    _say(context, "swap", views.swaps(system, name, system.layer(name), images, context.out / "swap.png"))
+    name = layer or own_cut(context) or [*system.layers][-1]
+    images = some_images(system, first, count)
+    say(context, "swap", views.swaps(system, name, system.layer(name), images, context.out / "swap.png"))
 
 
 @of_system
@@ -153,7 +121,7 @@ def mix(context: Context, system: System, noise: Generator, *, first: int = 0, s
     """Recombines two images at every layer: v of one with z of the other."""
     from zoo.invariances import views
 
-    _say(context, "mix", views.mixes(system, _pair(system, first, second), context.out / "mix.png"))
+    say(context, "mix", views.mixes(system, two_images(system, first, second), context.out / "mix.png"))
 
 
 @of_system
@@ -172,8 +140,8 @@ def interpolate(
 
     if steps < 2:
         raise ValueError(f"steps: expected 2 or more, got {steps}")
-    chosen, pair = system.chosen(layer or _cut(context)), _pair(system, first, second)
-    _say(context, "interpolate", views.interpolations(system, chosen, pair, context.out / "interpolate.png", steps))
+    chosen, pair = system.chosen(layer or own_cut(context)), two_images(system, first, second)
+    say(context, "interpolate", views.interpolations(system, chosen, pair, context.out / "interpolate.png", steps))
 
 
 @of_system
@@ -192,9 +160,9 @@ def attack(
 
     if epsilon <= 0:
         raise ValueError(f"epsilon: expected more than 0, got {epsilon}")
-    chosen, examples = system.chosen(layer or _cut(context)), (system.images[:count], system.labels[:count])
+    chosen, examples = system.chosen(layer or own_cut(context)), (system.images[:count], system.labels[:count])
     figures = views.attack(system, chosen, examples, context.out / "attack.png", epsilon, shown, noise)
-    _say(context, "attack", {"epsilon": epsilon, **figures})
+    say(context, "attack", {"epsilon": epsilon, **figures})
 
 
 @verb
@@ -216,9 +184,9 @@ def texture(
 
     rival = rival or RIVALS.get(context.name, "")
     choice = Choice(data, autoencoder, classifier, rival=rival, rival_classifier=rival_classifier)
-    system, noise = _open(context, choice)
-    images = _images(system, first, count)
-    _say(context, "texture", views.texture(system, images, context.out / "texture.png", draws, noise))
+    system, noise = opened(context, choice)
+    images = some_images(system, first, count)
+    say(context, "texture", views.texture(system, images, context.out / "texture.png", draws, noise))
 
 
 @of_system
@@ -228,10 +196,10 @@ def edit(
     """Replaces one concept of each image, by default the first, by the next image's."""
     from zoo.invariances import views
 
-    images = _images(system, first, count)
+    images = some_images(system, first, count)
     name = concept or next(iter(system.names), "")
     pairs = images, images.roll(-1, 0)
-    _say(context, "edit", views.edits(system, name, pairs, context.out / f"edit_{name}.png"))
+    say(context, "edit", views.edits(system, name, pairs, context.out / f"edit_{name}.png"))
 
 
 @of_system
@@ -250,8 +218,8 @@ def video(
 
     moving = opening.frames(system, frames)
     one = opening.still(system, still)
-    cut = system.layer(layer or _cut(context))
-    _say(context, "video", views.film(system, cut, moving, one, context.out / film))
+    cut = system.layer(layer or own_cut(context))
+    say(context, "video", views.film(system, cut, moving, one, context.out / film))
 
 
 @of_system
@@ -264,7 +232,7 @@ def explain(
     found = evaluation.explain(system, system.images[:count], draws, repeats, noise)
     evaluation.draw_explanation(found, context.out)
     context.console.print(evaluation.explanation_table(found))
-    _write(context, "explain", asdict(found))
+    write(context, "explain", asdict(found))
 
 
 @of_system
@@ -284,10 +252,10 @@ def evaluate(
     if sets < 2:
         raise ValueError(f"sets: expected 2 or more, for a deviation, got {sets}")
     network = inception() if features == "inception" else system.features
-    chosen = system.chosen(layer or _cut(context))
+    chosen = system.chosen(layer or own_cut(context))
     found = {name: evaluation.measure(system, cut, network, sets, noise) for name, cut in chosen.items()}
     context.console.print(evaluation.measures_table(found))
-    _write(context, "evaluate", {"features": features, **{name: asdict(f) for name, f in found.items()}})
+    write(context, "evaluate", {"features": features, **{name: asdict(f) for name, f in found.items()}})
 
 
 @verb
@@ -296,42 +264,3 @@ def demo(context: Context, *, data: str = "", draws: int = 8, epsilon: float = 0
     from zoo.invariances import demo as whole
 
     whole.run(context, data, draws, epsilon)
-
-
-def _open(context: Context, choice: Choice) -> tuple[System, Generator]:
-    from zoo.invariances import opening
-    from zoo.training.batches import seeded
-
-    return opening.system(context, choice), seeded(context.seed, *b"verbs")
-
-
-def _cut(context: Context) -> str:
-    """The cut that the network's own name ends in, if any."""
-    from zoo.invariances import opening
-
-    return opening.cut(context.name)
-
-
-def _images(system: System, first: int, count: int) -> Any:
-    if not 0 <= first < first + count <= len(system.images):
-        raise ValueError(f"first, count: expected some of the {len(system.images)} images, got {first} and {count}")
-    return system.images[first : first + count]
-
-
-def _pair(system: System, first: int, second: int) -> Any:
-    if not all(0 <= k < len(system.images) for k in (first, second)):
-        raise ValueError(f"first, second: expected 0 to {len(system.images) - 1}, got {first} and {second}")
-    return system.images[[first, second]]
-
-
-def _say(context: Context, name: str, figures: Mapping[str, float]) -> None:
-    for key, value in figures.items():
-        context.console.print(f"{key}: {value:.4g}", highlight=False)
-    _write(context, name, figures)
-
-
-def _write(context: Context, name: str, figures: Mapping[str, Any]) -> None:
-    context.out.mkdir(parents=True, exist_ok=True)
-    path: Path = context.out / f"{name}.json"
-    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    context.console.print(f"written to {context.out}", highlight=False)
