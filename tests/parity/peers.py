@@ -68,7 +68,7 @@ class Peer(NamedTuple):
     @classmethod
     def of(cls, fixture: Fixture) -> "Peer":
         """From a file as it was read."""
-        config = {**fixture.config, "file": fixture.component}
+        config = {**fixture.config, "file": fixture.component, "shape": tuple(fixture.arrays["in/x"].shape[1:])}
         tensors = {key: fixture[key] for key in fixture.arrays}
         state = {key.split("/", 1)[1]: v for key, v in tensors.items() if key.startswith(("state/", "buf/"))}
         if "cls" not in config or not state:  # a raw function or transform, whose parameters are inputs

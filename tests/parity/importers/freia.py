@@ -1,5 +1,6 @@
 """FrEIA: the versions of 2020, 0.2 and git."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -206,14 +207,28 @@ def _chain_of_2020(config: Config, state: State) -> Imported:
 
 def _graph(config: Config, state: State) -> Imported:
     """The graph of the git version: two conditions, and two outputs after a split; ``graph`` says what it is."""
-    net = g.nets.convnet(hidden=6, kernel_size=3, depth=0, activation="relu")
-    x, image, vector = g.input("x", (4, 4, 4)), g.input("cond0", (2, 4, 4)), g.input("cond1", 3)
-    clamp = {"clamp": "atan", "bound": 1.2}
+    written = config["graph"][0]
+
+    def numbers(pattern: str) -> list[float]:
+        found = re.search(pattern, written)
+        if found is None:
+            raise ValueError(f"graph: expected {pattern} in {written!r}")
+        return [float(number) for number in re.findall(r"[\d.]+", found[1])]
+
+    def sizes(pattern: str) -> tuple[int, ...]:
+        return tuple(int(number) for number in numbers(pattern))
+
+    (hidden,), (kernel,), (wide,) = sizes(r"conv h=(\d+)"), sizes(r"k=(\d+)"), sizes(r"fc h=(\d+)")
+    net = g.nets.convnet(hidden=hidden, kernel_size=kernel, depth=0, activation="relu")
+    x, image = g.input("x", sizes(r"^in\(([\d,]+)\)")), g.input("cond0", sizes(r"c0\(([\d,]+)\)"))
+    vector = g.input("cond1", sizes(r"c1\(([\d,]+)\)"))
+    clamp = {"clamp": "atan", "bound": numbers(r"clamp ([\d.]+)")[0]}
     a = g.affine_coupling(x, condition=image, net=net, transform_first=True, name="a", **clamp)
     b = g.affine_coupling(a, condition=image, net=net, name="b", **clamp)
-    haar = g.haar(b, order="space", rebalance=0.5)
-    y0, rest = g.split(g.permutation(haar, permutation=state["module_list.2.perm"].tolist()), sizes=[4, 12])
-    fc = g.nets.mlp(hidden=9, depth=0, activation="relu")
+    haar = g.haar(b, order="space", rebalance=numbers(r"rebalance ([\d.]+)")[0])
+    parts = list(sizes(r"Split\(\[([\d, ]+)\]"))
+    y0, rest = g.split(g.permutation(haar, permutation=state["module_list.2.perm"].tolist()), sizes=parts)
+    fc = g.nets.mlp(hidden=wide, depth=0, activation="relu")
     two = below(state, "module_list.5")
     order = two["w_perm"].tolist()
     y1 = g.all_in_one_block(g.flatten(rest), condition=vector, net=fc, bound=2.0, gain=0.05, mix=order, name="block")

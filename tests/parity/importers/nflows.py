@@ -82,24 +82,25 @@ def load(config: Config, state: State) -> Imported:
     """The module of one nflows transform or raw function."""
     if "function" in config:
         return _function(config["function"], config["kwargs"], state)
-    return _MODULES[config["cls"]](config["args"], state)
+    return _MODULES[config["cls"]]({"shape": config["shape"], **config["args"]}, state)
 
 
 def _function(name: str, args: Config, state: State) -> Imported:
     raw = [state[key] for key in RAW if key in state]
-    box = None if "tails" in args else (0.0, 1.0, 0.0, 1.0)
+    edges = {"left": 0.0, "right": 1.0, "bottom": 0.0, "top": 1.0} | args
+    box = None if "tails" in args else tuple(edges[name] for name in ("left", "right", "bottom", "top"))
     options: Config = {"bins": raw[0].shape[-1], "bound": args.get("tail_bound"), "box": box}
     return per_element(RationalQuadratic(tails="identity" if box is None else "interval", **options), *raw)
 
 
-def permuted_lu(state: State, order: Tensor | None = None) -> Imported:
+def permuted_lu(state: State, order: Tensor | None = None, eps: float = 1e-3) -> Imported:
     """nflows' LULinear, y = L U x + b with a softplus diagonal, behind a permutation if there is one."""
     channels = len(state["bias"])
     below_diagonal, above = torch.tril_indices(channels, channels, -1), torch.triu_indices(channels, channels, 1)
     zeros = state["bias"].new_zeros(channels, channels)
     lower = zeros.index_put(tuple(below_diagonal), state["lower_entries"])
     upper = zeros.index_put(tuple(above), state["upper_entries"])
-    layer, found = lu(lower, upper, _positive(state["unconstrained_upper_diag"]), bias=state["bias"])
+    layer, found = lu(lower, upper, _positive(state["unconstrained_upper_diag"], eps), bias=state["bias"])
     if order is None:
         return Imported(layer, found)
     first, first_state = permutation(order)
@@ -111,7 +112,7 @@ def _positive(raw: Tensor, eps: float = 1e-3) -> Tensor:
 
 
 def _lu(args: Config, state: State) -> Imported:
-    return permuted_lu(state, state.get("permutation._permutation"))
+    return permuted_lu(state, state.get("permutation._permutation"), args.get("eps", 1e-3))
 
 
 def _qr(args: Config, state: State) -> Imported:
@@ -260,7 +261,7 @@ def _multiscale(args: Config, state: State) -> Imported:
     one, two = below(state, "_transforms.0"), below(state, "_transforms.1._transforms.1")
     norm, mix = below(one, "_transforms.1"), permuted_lu(below(one, "_transforms.2"))
     shuffle = one["_transforms.2.permutation._permutation"]
-    x = g.actnorm(g.squeeze(g.input("x", (2, 8, 4))), name="norm")
+    x = g.actnorm(g.squeeze(g.input("x", args["shape"])), name="norm")
     x = g.permutation(x, permutation=shuffle.tolist(), name="shuffle")
     leaving, rest = g.split(g.invertible_conv1x1(x, parameterization="lu", bias=True, name="mix"))
     rest, mask = g.squeeze(rest), _mask(two)
