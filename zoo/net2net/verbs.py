@@ -147,9 +147,12 @@ def video(
     """A film (frames=) of one domain shown in another, or a held-out picture that turns into its transfer."""
     from zoo.data.video import read
     from zoo.net2net import opening, views
+    from zoo.net2net.configurations import configuration
     from zoo.net2net.words import Given
 
-    opened = opening.opened(context, Given("", target, data), None if frames else 1)
+    named = configuration(context.name)
+    count = None if frames else max(2, named.domains) if named else 1
+    opened = opening.opened(context, Given("", target, data), count)
     views.film(opened, read(frames, opened.size) if frames else None, domain, label, steps, film)
 
 

@@ -90,8 +90,8 @@ def film(opened: Opened, frames: Tensor | None, domain: int, label: int, steps: 
     """A film of a transfer, the original at the left.
 
     Arguments:
-        frames: (N, 3, S, S) of domain ``domain``, each transferred; None: the held-out picture, blended into its
-            transfer in ``steps`` steps.
+        frames: (N, 3, S, S) of domain ``domain``, each transferred; None: the first held-out picture of
+            another domain than ``label``, blended into its transfer in ``steps`` steps.
         name: of the file, see :func:`zoo.data.video.write`.
 
     Raises:
@@ -103,9 +103,10 @@ def film(opened: Opened, frames: Tensor | None, domain: int, label: int, steps: 
             raise ValueError(f"{option}: expected 0 to {len(every) - 1}, got {number}")
     wanted = every[label : label + 1]
     if frames is None:
-        x, known = opened.latents[:1], opened.known[:1]
+        others = [k for k, c in enumerate(opened.known) if not c[label]]
+        x, known = opened.latents[others[:1]], opened.known[others[:1]]
         moved = translate.transfer(opened.flow, x, known, wanted)
-        frames = opened.images[:1].expand(steps, -1, -1, -1)
+        frames = opened.images[others[:1]].expand(steps, -1, -1, -1)
         z = torch.lerp(x, moved, torch.linspace(0, 1, steps)[:, None])
     else:
         assert opened.encode is not None

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 import zoo
-from zoo import published
+from zoo import cli, published
 from zoo.data import pairs
 
 
@@ -85,3 +86,15 @@ def visible(model: torch.nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+
+
+class Drawn(dict[str, Any]):
+    """What the verbs draw: the images of each grid by the picture's name, as a tensor or rows of tensors."""
+
+
+def run(*words: str, out: Path) -> int:
+    return cli.main([*words, "--out", str(out)])
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 2e-4) -> bool:
+    return a.shape == b.shape and float((a - b).abs().max()) < tolerance

@@ -6,54 +6,25 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 import zoo
 from tests.zoo.net2net import layouts
+from tests.zoo.net2net.layouts import Drawn, close, run
 from tests.zoo.net2net.test_sentences import write_bert
-from zoo import cli, downloads, pictures, weights
+from zoo import downloads, weights
 from zoo.blocks import resnet
-from zoo.data import video
 from zoo.data.images import downsample
-from zoo.data.pairs import CELEBA_COLUMNS
 from zoo.experts.captioner import Decoder
 from zoo.experts.sentences import SentenceEncoder
-from zoo.net2net import opening, training
+from zoo.net2net import training
 from zoo.net2net.autoencoder_experiment import GaussianAutoencoder
 from zoo.net2net.configurations import CONFIGURATIONS
 from zoo.net2net.experiment import FlowExperiment
 from zoo.net2net.graph import RELEASED
-from zoo.net2net.words import Given
-from zoo.verbs import Context
 
 LESS = ["depth=2", "hidden=8"]
 SMALL = "down=2 width=4"
-
-
-class Drawn(dict[str, Any]):
-    """What the verbs draw: the images of each grid by the picture's name, as a tensor or rows of tensors."""
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    found, grid = Drawn(), pictures.grid
-
-    def remember(images: Any, path: Path, **options: Any) -> None:
-        found[Path(path).stem] = images
-        found[f"{Path(path).stem} rows"] = options.get("rows")
-        grid(images, path, **options)
-
-    monkeypatch.setattr("zoo.net2net.views.pictures.grid", remember)
-    return found
-
-
-def run(*words: str, out: Path) -> int:
-    return cli.main([*words, "--out", str(out)])
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 2e-4) -> bool:
-    return a.shape == b.shape and float((a - b).abs().max()) < tolerance
 
 
 @pytest.mark.parametrize("name", [*RELEASED, "shape-appearance", "inpainting-resnet50"])
@@ -185,66 +156,6 @@ def test_captions_of_coco_with_a_sentence_bert(tmp_path: Path, drawn: Drawn) -> 
         assert close(drawn["prompts"][:, 1], GaussianAutoencoder(expert).decode(z))
     assert run("diagnose", net, "samples=1", out=out) == 0
     assert run("sample", net, "count=2", "samples=1", f"source={tmp_path / 'none'}", out=out) == 1
-
-
-def test_an_attribute_is_turned_over(tmp_path: Path, drawn: Drawn, monkeypatch: pytest.MonkeyPatch) -> None:
-    net, out = "net2net/attributes-celeba", tmp_path / "out"
-    layouts.celeba(tmp_path)
-    monkeypatch.setattr("torchvision.datasets.CelebA._check_integrity", lambda self: True)
-    words = ["train", net, "--random", f"data={tmp_path}", *LESS, "steps=2", "batch=4"]
-    assert run(*words, out=out) == 0
-    assert run("flip", net, "count=2", "attributes=Male,Smiling", out=out) == 0
-    columns = drawn["flip"].unbind(1)
-    context = Context(net, out, Console(quiet=True))
-    opened = opening.opened(context, Given(), 2)
-    assert set(opened.known.unique().tolist()) == {0.0, 1.0}
-    changed = opened.known.clone()
-    changed[:, CELEBA_COLUMNS.index("Smiling")] = 1 - changed[:, CELEBA_COLUMNS.index("Smiling")]
-    with torch.no_grad():
-        v = opened.flow(opened.latents, opened.known)[0]
-        assert close(columns[3], opened.decode(opened.flow.inverse(v, changed)[0]))
-        assert close(columns[1], opened.decode(opened.latents)) and not close(columns[1], columns[3])
-    assert run("flip", net, "count=2", "attributes=Wings", out=out) == 1
-    assert run("flip", "net2net/anime-photography", "--random", *LESS, out=out) == 1
-
-
-def test_a_film_is_shown_in_another_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    net, out = "net2net/portraits-photography", tmp_path / "out"
-    layouts.colours(tmp_path / "frames", 3)
-    assert run("train", net, "--random", *LESS, "steps=2", "batch=4", out=out) == 0
-    opened = opening.opened(Context(net, out, Console(quiet=True)), Given(), 1)
-    written: dict[str, Tensor] = {}
-    monkeypatch.setattr("zoo.net2net.views.video.write", lambda film, path: written.update({path.name: film}))
-    assert run("video", net, "steps=4", "film=alpha.gif", out=out) == 0
-    with torch.no_grad():
-        blended = opened.decode(opened.latents)
-    first, last = written["alpha.gif"][[0, 3], :, :, opened.size :]
-    assert close(first[None], blended) and not close(first, last)
-    assert run("video", net, f"frames={tmp_path / 'frames'}", "film=film.gif", out=out) == 0
-    frames = video.read(tmp_path / "frames", opened.size)
-    with torch.no_grad():
-        assert opened.encode is not None
-        v = opened.flow(opened.encode(frames), torch.eye(2)[:1].expand(3, -1))[0]
-        expected = opened.decode(opened.flow.inverse(v, torch.eye(2)[1:].expand(3, -1))[0])
-    assert close(written["film.gif"], torch.cat([frames, expected], 3))
-    assert run("video", net, "label=2", "steps=2", out=out) == 1
-
-
-def test_layers_of_a_segmentation_network_are_diagnosed(tmp_path: Path, drawn: Drawn) -> None:
-    """Untrained, of torchvision; the flows of two layers were trained, that of the third was not."""
-    layouts.colours(tmp_path / "data", 12)
-    cuts = {"early": ("backbone.0", 16), "last": ("classifier", 5)}
-    for name, (cut, channels) in cuts.items():
-        source = f"source=lraspp_mobilenet_v3_large random classes=5 cut={cut}"
-        words = ["--random", source, f"data={tmp_path / 'data'}", f"channels={channels}", "size=8", "down=2", *LESS]
-        assert run("train", f"net2net/layers-{name}", *words, "steps=2", "batch=4", out=tmp_path) == 0
-    assert run("diagnose", "net2net/layers-last", "samples=2", out=tmp_path) == 0
-    assert drawn["diagnose rows"] == ["layers-early", "layers-last"]
-    early, last = drawn["diagnose"]
-    assert close(early[0], last[0])
-    opened = opening.opened(Context("net2net/layers-last", tmp_path, Console(quiet=True)), Given(), 1)
-    assert opened.known.shape == (1, 5, 8, 8) and close(last[1][None], opened.picture(opened.noise(1)[0], opened.known))
-    assert not close(early[1], last[1])
 
 
 def training_noise() -> torch.Generator:
