@@ -162,13 +162,15 @@ class Flow:
         return chosen.untrained() if self.file is None else fixed.of_file(self.file, chosen)
 
     def check(self, described: Autoencoder) -> None:
-        """Raises ValueError unless it takes an autoencoder's latents."""
+        """Raises ValueError unless it takes an autoencoder's latents, and was trained on no other's."""
         dim = self.network.graph.input_shapes["x"][0]
         if dim != described.latent:
             raise ValueError(
                 f"dim: expected the autoencoder's {described.latent} latent numbers (dim={described.latent}), "
                 f"{self.name} has {dim}"
             )
+        if self.file is not None:
+            fixed.check_latents(self.file, described)
 
 
 def _own_file(context: Context) -> Path | None:

@@ -15,10 +15,11 @@ from zoo.experts.classifiers import HOOKS, IMAGENET, Greybox, greybox
 from zoo.invariances.autoencoders import Autoencoder, adapted
 from zoo.invariances.published import FILES
 from zoo.training.batches import mixed
+from zoo.training.fit import fingerprint
 
 PUBLISHED, RANDOM = "published", "random"
-NOTE = "experts"
-"""The key of a weight file's notes that tells its experts."""
+NOTE, LATENTS = "experts", "latents"
+"""The keys of a weight file's notes that tell its experts, and the hash of the autoencoder."""
 AUTOENCODERS = {"alexnet": "bigae-animals", "resnet101": "bigae-animalfaces", "resnet50": "biggan-256",
                 "stylized": "biggan-256"}  # fmt: skip
 """That of the published flows, by the first word of their name. Of faces none was published."""
@@ -43,10 +44,10 @@ class Experts:
     classifier: str = PUBLISHED
     seed: int = 0
 
-    def note(self) -> dict[str, str]:
-        """As a note of a weight file, with whole paths."""
+    def notes(self, described: Autoencoder) -> dict[str, str]:
+        """As notes of a weight file: with whole paths, and what tells the autoencoder's weights from others."""
         located = replace(self, autoencoder=_located(self.autoencoder), classifier=_located(self.classifier))
-        return {NOTE: json.dumps(asdict(located))}
+        return {NOTE: json.dumps(asdict(located)), LATENTS: fingerprint(described)}
 
     def untrained(self) -> Experts:
         """These, with random weights for those that no file is named of."""
@@ -91,6 +92,16 @@ def of_file(path: Path, chosen: Experts) -> Experts:
 def noted(path: Path) -> bool:
     """Whether a file tells the experts of the flow in it, as ``zoo train`` leaves it."""
     return path.suffix == ".safetensors" and NOTE in weights.notes(path)
+
+
+def check_latents(file: Path, described: Autoencoder) -> None:
+    """Raises ValueError if the flow in a file was trained, as its notes tell, on another autoencoder's latents."""
+    known = weights.notes(file).get(LATENTS) if file.suffix == ".safetensors" else None
+    if known not in (None, fingerprint(described)):
+        raise ValueError(
+            f"autoencoder: the flow in {str(file)!r} was trained on latents of one with other weights; expected that "
+            f"of its notes: {weights.notes(file).get(NOTE)}"
+        )
 
 
 def words(name: str) -> list[str]:

@@ -45,10 +45,11 @@ def train(context: Context, data: str, dequantiser: str, settings: Fit, chosen: 
         network = registry.build(context.name, **context.options)
     cuts.Flow(context.name, network, None).check(described)
     batch = settings.batch * settings.accumulate * settings.devices
-    identity = {"autoencoder": fingerprint(described)}
+    notes = experts.notes(described)
+    identity = {"autoencoder": notes[fixed.LATENTS]}
     if fixed.kind(context.name) == fixed.CONCEPTS:
         examples = pairs.of(data, described.size, cuts.names(network))
-        _fit(context, network, ConceptExperiment(network, described, batch), examples, settings, identity, experts)
+        _fit(context, network, ConceptExperiment(network, described, batch), examples, settings, identity, notes)
         return
     grey = fixed.classifier(context.name, experts)
     identity["classifier"] = fingerprint(grey)
@@ -64,7 +65,7 @@ def train(context: Context, data: str, dequantiser: str, settings: Fit, chosen: 
         moved = parts["train"].subset(range(len(parts["train"])), CROPS.get(fixed.kind(context.name), "centre"))
         examples = Data(moved, parts["test"])
         experiment = InvarianceExperiment(network, described, Encode(grey), batch)
-    _fit(context, network, experiment, examples, settings, identity, experts)
+    _fit(context, network, experiment, examples, settings, identity, notes)
 
 
 class Encode(nn.Module):
@@ -81,10 +82,9 @@ class Encode(nn.Module):
 
 def _fit(
     context: Context, network: BuiltGraph, experiment: Any, examples: Data, settings: Fit, identity: Mapping[str, str],
-    experts: Experts,
+    notes: Mapping[str, str],
 ) -> None:  # fmt: skip
     folder: Path = context.out / "training" / context.name
     found = fit(experiment, examples, folder, settings, context.console, identity=identity, restart=context.fresh)
-    notes = {"history": found.history, **experts.note()}
-    file = save_weights(context.out, context.file(context.name).stem, network, notes)
+    file = save_weights(context.out, context.file(context.name).stem, network, {"history": found.history, **notes})
     context.console.print(f"weights: {file}", highlight=False)

@@ -118,6 +118,10 @@ def test_concepts_are_trained_on_classes_and_edited_beside_a_cut(
     assert cli.main(["edit", "invariances/concepts", f"data={folder / 'images'}", "concept=age", "count=2",
                      "--out", str(tmp_path)]) == 1  # fmt: skip
     assert "kind, residual" in capsys.readouterr().err
+    weights.save(zoo.build("invariances/digits-autoencoder"), tmp_path / "other.safetensors")
+    beside = [word for word in cut if not word.startswith("autoencoder=")]
+    assert cli.main(["edit", *beside, f"autoencoder={tmp_path / 'other.safetensors'}", "--out", str(tmp_path)]) == 1
+    assert "latents of one with other weights" in capsys.readouterr().err
 
 
 def test_concepts_are_trained_on_celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
