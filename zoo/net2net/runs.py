@@ -56,15 +56,15 @@ class Plan:
     flow_rate: float = 1e-3
     variants: int = 6
     shift: int = 1
-    prior_weight: float = 1.0
+    prior_weight: float = 0.5
     noise: float = 0.3
     weight_decay: float = 1e-2
 
 
 PLANS = {
-    "emoji": Plan(autoencoder=50, flow=30, noise=1.0),
+    "emoji": Plan(autoencoder=60, flow=30, noise=1.0),
     "tiny-pictures": Plan(autoencoder=2, flow=2, batch=16, variants=2),
-    "animalfaces": Plan(autoencoder=40, flow=20, batch=16, shift=3, prior_weight=0.5),
+    "animalfaces": Plan(autoencoder=40, flow=20, batch=16, shift=3),
 }
 
 
