@@ -219,6 +219,13 @@ def test_celeba_and_its_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert chosen["factor"] == table.factor[3]
     second = 16 + table.subset[table.second[3]]
     assert chosen["example2"]["attributes"].tolist() == attributes[second].tolist()
+    whole_part = pairs.attribute_test_pairs(train.attributes, count=None)
+    assert whole_part.subset.tolist() == list(range(8)) and len(whole_part) == 8
+    for index in range(8):
+        pair = whole_part[index]
+        same = train.attributes[pair.first] == train.attributes[pair.second]
+        assert pair.first == index and same[pair.factor]
+    assert pairs.attribute_columns(["no_beard"]) == [pairs.CELEBA_COLUMNS.index("No_Beard")]
     drawn = standard.CelebAPairs(train, "train", ["Male", "Young"])
     assert drawn.factors == ("Male", "Young", "residual") and len(drawn) == 8
     for seed in range(10):

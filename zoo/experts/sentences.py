@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +68,14 @@ class SentenceEncoder(nn.Module):
         config = AutoConfig.from_pretrained(place, local_files_only=True)
         if config.model_type != "bert":
             raise ValueError(f"sentences: expected a BERT, {str(place)!r} holds a {config.model_type}")
-        loaded: Any = BertModel.from_pretrained(
-            place,
-            local_files_only=True,
-            add_pooling_layer=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below, in one message with the missing
-        )
+        with _silent():
+            loaded: Any = BertModel.from_pretrained(
+                place,
+                local_files_only=True,
+                add_pooling_layer=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported below, in one message with the missing
+            )
         bert, found = loaded
         faults = [f"{what.removesuffix('_keys')}: {key}" for what in FAULTS for key in sorted(map(str, found[what]))]
         if faults:  # the library only warns, and fills them at random
@@ -105,6 +107,22 @@ class SentenceEncoder(nn.Module):
         ).to(self.bert.device)
         pooled = mean_pooled(self.bert(**words).last_hidden_state, words["attention_mask"])
         return F.normalize(pooled) if self.normalize else pooled
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the library's progress bar, and its report of weights that a BERT without its pooler has no place for."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def mean_pooled(hidden: Tensor, mask: Tensor) -> Tensor:
