@@ -172,7 +172,7 @@ def texture(system: System, images: Tensor, path: Path, draws: int, noise: torch
     beside = torch.cat([*drawn.values()])
     rows = [[image, *beside[:, i]] for i, image in enumerate(images)]
     columns = ["input", *[f"{who} {k + 1}" for who in drawn for k in range(draws)]]
-    title = f"One image, as classifiers see it that go by {' and by '.join(drawn)}"
+    title = f"One image, seen by two classifiers: {' and '.join(drawn)}"
     grid(rows, path, columns=columns, title=title)
     figures: Figures = {}
     for who, samples in drawn.items():
