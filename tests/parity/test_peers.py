@@ -12,11 +12,12 @@ from torch import Tensor
 
 from flowkit.bijections import InvertibleLinear
 from tests.parity.importers import LIBRARIES
-from tests.parity.peers import EXACT, FORWARD_ONLY, INITIALISED, NOT_COVERED, ROUNDING, Peer
+from tests.parity.peers import EXACT, INITIALISED, NOT_COVERED, ROUNDING, Peer
 from zoo import parity
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NAMES = sorted(path.stem.removeprefix("peer_") for path in FIXTURES.glob("peer_*.npz"))
+FORWARD_ONLY = ["freia_rqs_identity"]  # FrEIA does not find its way back: errors of 14 in float32
 
 
 def read(name: str) -> Peer:

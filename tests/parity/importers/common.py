@@ -3,7 +3,7 @@
 Every map is differentiable, so that gradients with respect to the published parameters can be compared too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,11 +39,18 @@ def below(state: Mapping[str, Tensor], prefix: str) -> State:
     return {key[len(prefix) + 1 :]: value for key, value in state.items() if key.startswith(f"{prefix}.")}
 
 
-def sequence(hidden: int, kernels: tuple[int, ...], slope: float = 0.0) -> Callable[[int, int], nn.Module]:
-    """Layers with (leaky) ReLUs between them, numbered 0, 2, 4, ...: convolutions, or linear layers for kernel 0."""
+def sequence(
+    hidden: int | Sequence[int], kernels: tuple[int, ...], slope: float = 0.0
+) -> Callable[[int, int], nn.Module]:
+    """Layers with (leaky) ReLUs between them, numbered 0, 2, 4, ...: convolutions, or linear layers for kernel 0.
+
+    Arguments:
+        hidden: one width between all of them, or each.
+    """
 
     def make(in_channels: int, out_channels: int) -> nn.Module:
-        widths = [in_channels, *[hidden] * (len(kernels) - 1), out_channels]
+        inner = [hidden] * (len(kernels) - 1) if isinstance(hidden, int) else hidden
+        widths = [in_channels, *inner, out_channels]
         layers: list[nn.Module] = []
         for i, kernel in enumerate(kernels):
             a, b = widths[i : i + 2]

@@ -62,7 +62,7 @@ def _realnvp(config: Config, state: State) -> Imported:
     args, layers, found = config["args"], [], State()
     for i in range(args["transforms"]):
         own = below(state, f"transform.transforms.{i}")
-        net = sequence(args["hidden_features"][0], (0,) * (len(args["hidden_features"]) + 1))
+        net = sequence(args["hidden_features"], (0,) * (len(args["hidden_features"]) + 1))
         options: dict[str, Any] = {"clamp": "softclip", "layout": "shift_scale_interleaved", "mask": own["mask"]}
         layers.append(AffineCoupling(args["features"], net, condition=args.get("context", 0), **options))
         found |= under(str(i), under("net", below(own, "hyper")) | {"mask": own["mask"]})
@@ -108,7 +108,7 @@ def _coupling(config: Config, state: State) -> Imported:
     widths = args["hidden_features"]
     layer = RationalQuadraticCoupling(
         args["features"],
-        sequence(widths[0], (0,) * (len(widths) + 1)),
+        sequence(widths, (0,) * (len(widths) + 1)),
         condition=args.get("context", 0),
         mask=state["mask"],
         bins=args["bins"],
