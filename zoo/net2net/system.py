@@ -81,7 +81,12 @@ def remembered(context: Context, given: Given) -> tuple[Context, Given]:
 def remember(context: Context, given: Given) -> None:
     """Writes down what :func:`remembered` reads; file names that exist are made absolute."""
     context.out.mkdir(parents=True, exist_ok=True)
-    facts = {**{key: words.absolute(text) for key, text in asdict(given).items()}, "random": context.random}
+    facts = {
+        "source": words.absolute(given.source),
+        "target": words.absolute(given.target),
+        "data": given.data and str(Path(given.data).resolve()),
+        "random": context.random,
+    }
     experts_file(context).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

@@ -80,9 +80,11 @@ def absolute(text: str) -> str:
         key, equals, rest = (
             word.partition("=") if OPTION.fullmatch(word) and not Path(word).exists() else ("", "", word)
         )
-        nested = len(shlex.split(rest)) > 1
-        place = absolute(rest) if nested else str(Path(rest).resolve()) if Path(rest).exists() else rest
-        found.append(f"{key}{equals}{place}")
+        if rest and Path(rest).exists():
+            rest = str(Path(rest).resolve())
+        elif " " in rest:  # the words of a further expert
+            rest = absolute(rest)
+        found.append(f"{key}{equals}{rest}")
     return shlex.join(found)
 
 
