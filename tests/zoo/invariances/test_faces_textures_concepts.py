@@ -51,6 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifiers, "classifier", functools.cache(classifiers.classifier))
         patch.setattr(registry, "load", functools.cache(registry.load))
+        patch.setattr(opening, "FIRST", 3)
         patch.setattr(facenet, "InceptionResnetV1", functools.cache(facenet.InceptionResnetV1))
         yield root
 
@@ -85,7 +86,7 @@ def test_concepts_are_trained_on_classes_and_edited_beside_a_cut(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     e = ["invariances/concepts", "concepts=kind,residual", "dim=32", "depth=2", "hidden=16"]
-    steps = ["steps=60", "batch=16", "every=20", "--out", str(tmp_path)]
+    steps = ["steps=30", "batch=16", "every=15", "--out", str(tmp_path)]
     assert cli.main(["train", *e, *faces(folder), *steps]) == 0
     file = tmp_path / "invariances-concepts.safetensors"
     history = json.loads(weights.notes(file)["history"])
