@@ -130,7 +130,8 @@ def embedder_dense(fixture: Fixture) -> Answers:
     """An embedder of vectors, and what its first batch sets."""
     given = fixture.config
     depth = given.get("depth", 4)
-    dims = given.get("given_dims") or embedders.dense_dims(given["in_dim"], given["up_dim"], depth)
+    dims = given.get("given_dims")
+    dims = dims if isinstance(dims, list) else embedders.dense_dims(given["in_dim"], given["up_dim"], depth)
     graph = g.graph(h=embedders.dense(g.input("z", dims[0]), dims))
     rules, x = embedders.dense_rules(len(dims) - 1), fixture["in/x"].flatten(1)
     net, _ = _loaded(graph, rules, fixture.state)

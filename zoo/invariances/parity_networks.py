@@ -196,7 +196,7 @@ def e2e(fixture: Fixture) -> Answers:
 def transformer(given: Mapping[str, Any], exact_logdet: bool = False) -> tuple[g.Graph, list[Rule]]:
     """The cINN and its rules of an authors' configuration, ``Transformer``, with their defaults."""
     dims = given.get("conditioning_dims", "none")
-    dims = () if dims == "none" else tuple(dims)
+    dims = () if dims in ("none", None) else tuple(dims)
     size, depth = given["conditioning_spatial_size"], given.get("conditioning_depth", 4)
     graph = cinn(
         dim=given["in_channels"],

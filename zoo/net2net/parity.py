@@ -148,7 +148,7 @@ def dense_embedder(fixture: Fixture) -> Answers:
     """The embedder of vectors."""
     params = fixture.config["params"]
     dims = params.get("given_dims")
-    if dims is None:
+    if not isinstance(dims, list):
         dims = embedders.dense_dims(params["in_dim"], params["up_dim"], params.get("depth", 4))
     z = g.input("z", dims[0])
     net = loaded(g.graph(h=embedders.dense(z, dims)), embedders.dense_rules(len(dims) - 1), fixture)
