@@ -149,11 +149,11 @@ def _target(context: Context, configuration: Configuration, flow: BuiltGraph, te
     load = lambda text: words.network(context.name, text, configuration.target, "target")  # noqa: E731
     if configuration.target == "bigbigan-generator":
         return experts.OwnLatents(stand_ins.bigbigan(dim) if stand_in else load(text)), 0
-    net = stand_ins.autoencoder(dim) if stand_in else words.autoencoder(load(_beside(context, text)))
+    net = stand_ins.autoencoder(dim) if stand_in else words.autoencoder(load(target_words(context, text)))
     return GaussianAutoencoder(net, mean), net.graph.input_shapes["image"][1] or 0
 
 
-def _beside(context: Context, text: str) -> str:
+def target_words(context: Context, text: str) -> str:
     """Expert two's words; if they name none, with the authors' file of the flow if that holds expert two as well."""
     silent = all(words.OPTION.fullmatch(word) for word in shlex.split(text))
     if not silent or context.weights is None or Path(context.weights).suffix == ".safetensors":

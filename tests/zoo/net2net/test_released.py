@@ -282,6 +282,22 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert training.STEPS > 0
 
 
+def test_a_training_begins_with_weights_that_are_named(tmp_path: Path) -> None:
+    words = ["train", "net2net/anime-photography", *LESS, "steps=1", "batch=4"]
+    assert run(*words, "--random", "--seed", "5", out=tmp_path / "first") == 0
+    file = tmp_path / "first" / "net2net-anime-photography.safetensors"
+    torch.manual_seed(0)
+    expert = zoo.build("net2net/ae-faces32", size=16, down=2, width=4).eval()
+    weights.save(expert, tmp_path / "ae.safetensors")
+    for k, name in enumerate(("ffhq", "celebahq", "anime")):
+        layouts.colours(tmp_path / "data" / name, 12, k)
+    named = [f"target={tmp_path / 'ae.safetensors'}", f"data={tmp_path / 'data'}"]
+    assert run(*words[:2], "steps=1", "batch=4", *named, "--weights", str(file), out=tmp_path / "second") == 0
+    begun, ended = (weights.load(p).state_dict() for p in (file, tmp_path / "second" / file.name))
+    moved = [key for key in begun if not torch.equal(begun[key], ended[key])]
+    assert moved and all((begun[key] - ended[key]).abs().max() < 1e-3 for key in moved if key.endswith("weight"))
+
+
 def test_experts_that_do_not_fit_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights.save(zoo.build("net2net/ae-faces32", size=16, down=2, width=4, latent=8), tmp_path / "ae.safetensors")
     words = ["train", "net2net/portraits-photography", "--random", *LESS, f"target={tmp_path / 'ae.safetensors'}"]
