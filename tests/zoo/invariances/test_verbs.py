@@ -202,6 +202,7 @@ def test_reconstructions_are_exact_and_the_cut_of_a_name_is_taken(tmp_path: Path
         (["attack", "invariances/digits", "epsilon=0", "--random"], "more than 0"),
         (["evaluate", "invariances/digits", "sets=1", "--random"], "2 or more"),
         (["demo", "invariances/digits", "draws=1"], "2 draws or more"),
+        (["sample", "invariances/digits", "autoencoder=x", "--random"], "expected no autoencoder"),
         (["video", "invariances/digits", "frames=none.mp4", "--random"], "no film"),
         (["sample", "invariances/digits"], "train it first"),
     ],
