@@ -27,23 +27,22 @@ LESS = ["depth=2", "hidden=8"]
 SMALL = "down=2 width=4"
 
 
-@pytest.mark.parametrize("name", [*RELEASED, "shape-appearance", "inpainting-resnet50"])
+@pytest.mark.parametrize("name", RELEASED)
 def test_every_configuration_runs_between_stand_ins(name: str, tmp_path: Path, drawn: Drawn) -> None:
     c = CONFIGURATIONS[name]
-    sizes = [] if c.kind not in ("layer", "hole", "classes") else ["channels=4", "size=8", "down=1"]
     net = f"net2net/{name}"
-    assert run("train", net, "--random", *LESS, *sizes, "steps=2", "batch=4", out=tmp_path) == 0
-    assert run("reconstruct", net, "count=3", out=tmp_path) == 0
+    assert run("train", net, "--random", *LESS, "steps=2", "batch=4", out=tmp_path) == 0
+    assert run("reconstruct", net, "count=2", out=tmp_path) == 0
     real, decoded, back, shifted = drawn["reconstruct"]
     assert close(back, decoded) and not close(shifted, decoded)
     assert close(real, decoded) is (name == "sbert-to-bigbigan")
-    assert run("swap", net, "count=3", out=tmp_path) == 0
+    assert run("swap", net, "count=2", out=tmp_path) == 0
     table = drawn["swap"]
-    assert all(close(table[1 + k, k], decoded[k]) for k in range(3)) and not close(table[1, 0], table[1, 2])
-    assert run("sample", net, "count=2", "samples=2", "--random", *LESS, *sizes, out=tmp_path / "fresh") == 0
-    assert run("interpolate", net, "count=2", "steps=3", out=tmp_path) == 0
+    assert all(close(table[1 + k, k], decoded[k]) for k in range(2)) and not close(table[1, 0], table[1, 1])
+    assert run("sample", net, "count=1", "samples=1", "--random", *LESS, out=tmp_path / "fresh") == 0
+    assert run("interpolate", net, "count=1", "steps=2", out=tmp_path) == 0
     assert run("transfer", net, f"count={c.domains or 1}", out=tmp_path) == (0 if c.domains else 1)
-    assert run("text2img", net, "prompt=a cat; two", "samples=2", out=tmp_path) == (
+    assert run("text2img", net, "prompt=a cat", "samples=1", out=tmp_path) == (
         0 if c.kind in ("sentence", "captioned") else 1
     )
     if c.domains:
@@ -206,8 +205,8 @@ def test_biggan_is_captioned_by_files_in_the_authors_layouts(
     vae = shlex.quote(f"dequantiser={tmp_path / 'vae.ckpt'} hidden=16")
     target = f"target=net2net/biggan128 {tmp_path / 'biggan.pth'} width=4 classes=10 {vae}"
     sizes = [*LESS, "dim=248", "condition=64"]
-    monkeypatch.setattr("zoo.net2net.data.VALIDATION", 4)
-    assert run("train", net, source, target, *sizes, "steps=2", "batch=2", out=out) == 0
+    monkeypatch.setattr("zoo.net2net.data.VALIDATION", 2)
+    assert run("train", net, source, target, *sizes, "steps=1", "batch=2", out=out) == 0
     assert run("sample", net, "count=2", "samples=1", out=out) == 0
     flow = weights.load(out / "net2net-sbert-to-biggan256.safetensors")
     captions = drawn["samples rows"]
