@@ -38,12 +38,13 @@ class Checks:
     Arguments:
         components: by name, after which a file's name may go on (``embedder_gen``, ``dims2``); the longest one counts.
         tolerances: where it is not 1e-5: by ``component`` or ``component:key``, patterns allowed; 0 is exact.
-        own_scale: patterns of keys whose errors are relative to their largest value even where that is below 1.
+        scaled: prefixes of keys whose errors are relative to what is below 1, too: to an entry's largest value or, if
+            that is more, to the smaller of 1 and the largest value of all entries with the prefix.
     """
 
     components: Mapping[str, Component]
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
-    own_scale: Sequence[str] = ()
+    scaled: Sequence[str] = ()
 
     def name(self, fixture: Fixture) -> str:
         """The component that a file's name means; ValueError with the known names if it is none of them."""
@@ -60,9 +61,13 @@ class Checks:
         last = found[-1] if found else TOLERANCE
         return last(fixture, key) if callable(last) else last
 
-    def least_scale(self, key: str) -> float:
+    def least_scale(self, fixture: Fixture, key: str) -> float:
         """What an entry's error is relative to at least."""
-        return 0.0 if any(fnmatchcase(key, pattern) for pattern in self.own_scale) else 1.0
+        prefix = next((prefix for prefix in self.scaled if key.startswith(prefix)), None)
+        if prefix is None:
+            return 1.0
+        together = [fixture[other].abs() for other in fixture.expected if other.startswith(prefix)]
+        return min(1.0, max((float(values.max()) for values in together if values.numel()), default=1.0))
 
 
 def _matches(pattern: str, component: str, key: str) -> bool:
@@ -126,7 +131,9 @@ def run(path: str | Path) -> Report:
         checks = checks_of(fixture.system)
         computed = checks.components[checks.name(fixture)](fixture)
         lines = tuple(
-            compare(key, computed.get(key), fixture[key], checks.tolerance(fixture, key), checks.least_scale(key))
+            compare(
+                key, computed.get(key), fixture[key], checks.tolerance(fixture, key), checks.least_scale(fixture, key)
+            )
             for key in fixture.expected
         )
         return Report(path, lines, unread=tuple(fixture.config.unread()))
