@@ -58,7 +58,7 @@ class SpectralConv2d(nn.Conv2d):
         super().__init__(in_channels, out, kernel, stride, padding, bias=bias)
         self.register_buffer("u", F.normalize(torch.randn(out), dim=0))
         self.register_buffer("v", F.normalize(torch.randn(self.weight[0].numel()), dim=0))
-        for _ in range(WARM_UP):
+        for _ in range(0 if self.weight.is_meta else WARM_UP):  # without values there is nothing to warm up
             self._iterate()
 
     @torch.no_grad()
