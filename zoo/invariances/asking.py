@@ -51,6 +51,14 @@ def opened(context: Context, choice: Choice) -> tuple[System, Generator]:
     return opening.system(context, choice), seeded(context.seed, *b"verbs")
 
 
+def only_defaults(verb: Of, context: Context, given: Mapping[str, Any]) -> None:
+    """Raises ValueError for options that a verb has for published networks alone."""
+    known = inspect.signature(verb).parameters
+    changed = [name for name, value in given.items() if value != known[name].default]
+    if changed:
+        raise ValueError(f"{context.name}: expected no {', '.join(changed)}, a small system has its own")
+
+
 def own_cut(context: Context) -> str:
     """The cut that the network's own name ends in, if any."""
     from zoo.invariances import opening

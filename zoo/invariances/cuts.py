@@ -64,24 +64,27 @@ def system(context: Context, choice: Choice) -> System:
     experts = own.experts(Experts(choice.autoencoder, choice.classifier, context.seed))
     described = fixed.autoencoder(context.name, experts)
     own.check(described)
-    images, labels = _images(context, choice.data, described, own.trained_on_a_folder)
+    images, labels, classes = _images(context, choice.data, described, own.trained_on_a_folder)
     if fixed.kind(context.name) == fixed.CONCEPTS:
-        return _of_concepts(own.network, described, images, labels)
+        return _of_concepts(own.network, described, images)
     grey = fixed.classifier(context.name, experts)
-    layers = {
-        other.cut: Layer(fixed.recut(grey, other.name).encode, other.network)
-        for other in _others(context, choice.others, described)
-    }
+    own.check_cut(grey)
+    layers = {}
+    for other in _others(context, choice.others, described):
+        other.check_cut(grey)
+        layers[other.cut] = Layer(fixed.recut(grey, other.name).encode, other.network)
     layers[own.cut] = Layer(grey.encode, own.network)
     biases: dict[str, Layer] = {}
     if choice.rival:
         rival = _named(context, choice.rival)
         rival.check(described)
         second = fixed.classifier(rival.name, rival.experts(Experts("", choice.rival_classifier, context.seed)))
+        rival.check_cut(second)
         biases = {own.classifier: layers[own.cut], rival.classifier: Layer(second.encode, rival.network)}
     concepts = _concepts(choice.concepts_from, described)
     logits = None if fixed.kind(context.name) == fixed.FACENET else grey.logits
-    return System(layers, logits, described, Features(grey), images, labels, biases, concepts, names(concepts))
+    known = labels if classes == fixed.classes(context.name) else None
+    return System(layers, logits, described, Features(grey), images, known, biases, concepts, names(concepts))
 
 
 class Features:
@@ -111,8 +114,8 @@ def _folder(data: str, described: Autoencoder) -> folders.ImageFiles:
     return folders.folder(data, described.size)
 
 
-def _images(context: Context, data: str, described: Autoencoder, held_out: bool) -> tuple[Tensor, Tensor]:
-    """Images and labels: a folder's (those held out if the flow was trained here), or what BigGAN draws.
+def _images(context: Context, data: str, described: Autoencoder, held_out: bool) -> tuple[Tensor, Tensor, int]:
+    """Images, labels, how many classes: a folder's (those held out if the flow was trained here), or what BigGAN draws.
 
     One of each class after the other, so that the first few are different.
     """
@@ -120,10 +123,11 @@ def _images(context: Context, data: str, described: Autoencoder, held_out: bool)
         held_out = held_out and not isinstance(described, Generator)
         found = parts(data, described)["test"] if held_out else _folder(data, described)
         part = alternating(Split(*found.tensors()))
-        return part.images, part.labels
+        return part.images, part.labels, len(found.classes)
     with torch.no_grad():
         latents, classes = _drawn(described, mixed(context.seed, *b"drawn"))
-        return torch.cat([described.decode(latent[None]) for latent in latents]), classes
+        images = torch.cat([described.decode(latent[None]) for latent in latents])
+    return images, classes, described.generator.classes
 
 
 def _drawn(described: Generator, seed: int) -> tuple[Tensor, Tensor]:
@@ -172,6 +176,11 @@ class Flow:
         if self.file is not None:
             fixed.check_latents(self.file, described)
 
+    def check_cut(self, grey: Greybox) -> None:
+        """Raises ValueError for the flow of another cut, or one that was trained on another classifier."""
+        if self.file is not None:
+            fixed.check_cut(self.file, self.name, grey)
+
 
 def _own_file(context: Context) -> Path | None:
     if context.random:
@@ -215,8 +224,6 @@ def _concepts(file: str, described: Autoencoder) -> BuiltGraph | None:
     return flow.network
 
 
-def _of_concepts(concepts: BuiltGraph, described: Autoencoder, images: Tensor, labels: Tensor) -> System:
+def _of_concepts(concepts: BuiltGraph, described: Autoencoder, images: Tensor) -> System:
     """What edits need: no cut, and the latent's mean as features."""
-    return System(
-        {}, None, described, lambda x: described.posterior(x)[0], images, labels, {}, concepts, names(concepts)
-    )
+    return System({}, None, described, lambda x: described.posterior(x)[0], images, None, {}, concepts, names(concepts))

@@ -49,7 +49,7 @@ def run(context: Context, data: str, draws: int, epsilon: float) -> None:
         system = runs.system(task, context)
         metrics = _figures(system, context, draws, epsilon or EPSILON[task.name])
         metrics["nll"] = _likelihoods(task, context, done)
-        metrics["accuracy"] = float((system.classify(system.images) == system.labels).float().mean())
+        metrics["accuracy"] = float((system.classify(system.images) == task.parts["test"].labels).float().mean())
         metrics["settings"] = {"seed": context.seed, "draws": draws, **asdict(task.plan)}
         trained = sum(stage.seconds for stage in done.values())
         metrics["seconds"] = round(trained + time.perf_counter() - begun, 1)

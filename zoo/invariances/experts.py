@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -11,15 +12,15 @@ import torch
 from flowkit.graph import BuiltGraph
 from zoo import downloads, registry, weights
 from zoo.experts import facenet
-from zoo.experts.classifiers import HOOKS, IMAGENET, Greybox, greybox
+from zoo.experts.classifiers import CLASSES, HOOKS, IMAGENET, Greybox, greybox
 from zoo.invariances.autoencoders import Autoencoder, adapted
 from zoo.invariances.published import FILES
 from zoo.training.batches import mixed
 from zoo.training.fit import fingerprint
 
 PUBLISHED, RANDOM = "published", "random"
-NOTE, LATENTS = "experts", "latents"
-"""The keys of a weight file's notes that tell its experts, and the hash of the autoencoder."""
+NOTE, NETWORK, LATENTS, REPRESENTATIONS = "experts", "network", "latents", "representations"
+"""The keys of a weight file's notes: its experts, its name, the hashes of the autoencoder and of the classifier."""
 AUTOENCODERS = {"alexnet": "bigae-animals", "resnet101": "bigae-animalfaces", "resnet50": "biggan-256",
                 "stylized": "biggan-256"}  # fmt: skip
 """That of the published flows, by the first word of their name. Of faces none was published."""
@@ -79,14 +80,22 @@ def of_file(path: Path, chosen: Experts) -> Experts:
             f"experts: {str(path)!r} does not tell which autoencoder and classifier it was trained with (it is older "
             "than such notes); give autoencoder= and classifier=, or train it again"
         )
-    found = json.loads(notes[NOTE])
-    wanted = {field.name for field in fields(Experts)}
-    if found.keys() != wanted:
+    found = _read(notes[NOTE], path)
+    return replace(chosen.or_else(found), seed=found.seed)
+
+
+def _read(note: str, path: Path) -> Experts:
+    """A note of experts; ValueError unless it is one."""
+    try:
+        found = json.loads(note)
+    except json.JSONDecodeError:
+        found = None
+    wanted = {field.name: type(field.default) for field in fields(Experts)}
+    if not isinstance(found, dict) or {key: type(value) for key, value in found.items()} != wanted:
         raise ValueError(
-            f"experts: expected {', '.join(sorted(wanted))} in the note of {str(path)!r}, got "
-            f"{', '.join(sorted(found)) or 'none'}; train it again"
+            f"experts: expected {', '.join(sorted(wanted))} in the note of {str(path)!r}, got {note!r}; train it again"
         )
-    return replace(chosen.or_else(Experts(**found)), seed=found["seed"])
+    return Experts(**found)
 
 
 def noted(path: Path) -> bool:
@@ -96,12 +105,28 @@ def noted(path: Path) -> bool:
 
 def check_latents(file: Path, described: Autoencoder) -> None:
     """Raises ValueError if the flow in a file was trained, as its notes tell, on another autoencoder's latents."""
-    known = weights.notes(file).get(LATENTS) if file.suffix == ".safetensors" else None
-    if known not in (None, fingerprint(described)):
+    if _differs(file, LATENTS, lambda: fingerprint(described)):
         raise ValueError(
             f"autoencoder: the flow in {str(file)!r} was trained on latents of one with other weights; expected that "
             f"of its notes: {weights.notes(file).get(NOTE)}"
         )
+
+
+def check_cut(file: Path, name: str, grey: Greybox) -> None:
+    """Raises ValueError if the flow in a file belongs, as its notes tell, to another cut or another classifier."""
+    if _differs(file, NETWORK, lambda: name):
+        raise ValueError(f"weights: {str(file)!r} holds the flow of {weights.notes(file)[NETWORK]}, expected {name}")
+    if _differs(file, REPRESENTATIONS, lambda: fingerprint(grey)):
+        raise ValueError(
+            f"classifier: the flow in {str(file)!r} was trained on representations of one with other weights; expected "
+            f"that of its notes: {weights.notes(file).get(NOTE)}"
+        )
+
+
+def _differs(file: Path, key: str, found: Callable[[], str]) -> bool:
+    """Whether a file's notes tell something else; those of the authors' files tell nothing."""
+    known = weights.notes(file).get(key) if file.suffix == ".safetensors" else None
+    return known is not None and known != found()
 
 
 def words(name: str) -> list[str]:
@@ -169,7 +194,12 @@ def classifier(name: str, experts: Experts) -> Greybox:
         torch.manual_seed(mixed(experts.seed, *"-".join(network).encode()))  # so that two of one kind differ
         if known == FACENET:
             return facenet.facenet(cut, file)
-        return greybox(known, cut, ANIMALS.get(network[-1], ("", 1000))[1], file)
+        return greybox(known, cut, classes(name), file)
+
+
+def classes(name: str) -> int:
+    """How many the classifier of a cut tells apart."""
+    return ANIMALS.get(words(name)[-2], ("", CLASSES))[1]
 
 
 def _network(name: str) -> str:

@@ -39,7 +39,8 @@ class System:
         logits: images -> (B, K), with a gradient; None for a network that tells no classes, such as FaceNet.
         autoencoder: E and D.
         features: images -> (B, F), for Fréchet distances offline and for how far an edit moves them.
-        images, labels: held-out examples, (N, C, H, W) in [-1, 1] and (N,).
+        images, labels: held-out examples, (N, C, H, W) in [-1, 1] and (N,); no labels where the images' classes are not
+            those of the classifier.
         biases: two cuts or more, of classifiers with different biases, by what those are.
         concepts: the flow of latents to concepts, with ``names`` for them.
     """
@@ -49,7 +50,7 @@ class System:
     autoencoder: Autoencoder
     features: Expert
     images: Tensor
-    labels: Tensor
+    labels: Tensor | None
     biases: Mapping[str, Layer] = field(default_factory=dict)
     concepts: BuiltGraph | None = None
     names: Sequence[str] = ()

@@ -36,7 +36,8 @@ def train(context: Context, data: str, dequantiser: str, settings: Fit, chosen: 
         dequantiser: of a texture-bias cut, as an autoencoder of :class:`~zoo.invariances.experts.Experts`.
 
     Raises:
-        ValueError: without images or an autoencoder, or for one with another latent; FileNotFoundError for no file.
+        ValueError: without images or an autoencoder, for one with another latent, or for options that do not go with
+            it; FileNotFoundError for no file.
     """
     experts = chosen.untrained() if context.random else chosen.or_else(Experts())
     described = fixed.autoencoder(context.name, experts)
@@ -45,15 +46,21 @@ def train(context: Context, data: str, dequantiser: str, settings: Fit, chosen: 
         network = registry.build(context.name, **context.options)
     cuts.Flow(context.name, network, None).check(described)
     batch = settings.batch * settings.accumulate * settings.devices
-    notes = experts.notes(described)
+    notes = {**experts.notes(described), fixed.NETWORK: context.name}
     identity = {"autoencoder": notes[fixed.LATENTS]}
     if fixed.kind(context.name) == fixed.CONCEPTS:
         examples = pairs.of(data, described.size, cuts.names(network))
         _fit(context, network, ConceptExperiment(network, described, batch), examples, settings, identity, notes)
         return
     grey = fixed.classifier(context.name, experts)
-    identity["classifier"] = fingerprint(grey)
+    identity["classifier"] = notes[fixed.REPRESENTATIONS] = fingerprint(grey)
     experiment: InvarianceExperiment | TextureExperiment
+    idle = ("data", data) if isinstance(described, Generator) else ("dequantiser", dequantiser)
+    if idle[1]:
+        raise ValueError(
+            f"{context.name}: expected no {idle[0]}, got {idle[1]!r}; images are those of data=FOLDER, or BigGAN's own "
+            "with class embeddings that the dequantiser makes continuous"
+        )
     if isinstance(described, Generator):
         smooth = fixed.dequantiser(dequantiser or (fixed.RANDOM if context.random else fixed.PUBLISHED), context.seed)
         identity["dequantiser"] = fingerprint(smooth)

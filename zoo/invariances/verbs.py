@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
-from zoo.invariances.asking import of_system, opened, own_cut, say, some_images, two_images, write
+from zoo.invariances.asking import of_system, only_defaults, opened, own_cut, say, some_images, two_images, write
 from zoo.verbs import Context, verb
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def train(
     workers: int = 0,
 ) -> None:
     """Trains a small system whole (what the folder lacks), or a published flow: that of a cut, or to concepts."""
+    given = {key: value for key, value in locals().items() if key not in ("context", "data")}
     from zoo.invariances import opening, runs, training
     from zoo.invariances.experts import Experts
     from zoo.training.fit import Fit
@@ -41,6 +42,7 @@ def train(
         )
         training.train(context, data, dequantiser, settings, Experts(autoencoder, classifier, context.seed))
     else:
+        only_defaults(train, context, given)
         runs.train(opening.task(context, data), context, context.console)
 
 
@@ -160,7 +162,8 @@ def attack(
 
     if epsilon <= 0:
         raise ValueError(f"epsilon: expected more than 0, got {epsilon}")
-    chosen, examples = system.chosen(layer or own_cut(context)), (system.images[:count], system.labels[:count])
+    chosen = system.chosen(layer or own_cut(context))
+    examples = system.images[:count], None if system.labels is None else system.labels[:count]
     figures = views.attack(system, chosen, examples, context.out / "attack.png", epsilon, shown, noise)
     say(context, "attack", {"epsilon": epsilon, **figures})
 

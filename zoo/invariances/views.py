@@ -15,6 +15,7 @@ from zoo.invariances.system import Layer, System
 from zoo.pictures import grid
 
 Figures = dict[str, float]
+GRADIENTS = 16  # images whose gradient is kept at once
 
 
 def layers(system: System, image: Tensor, path: Path, draws: int, noise: torch.Generator) -> Figures:
@@ -116,10 +117,12 @@ def interpolations(system: System, chosen: dict[str, Layer], pair: Tensor, path:
 
 
 def attack(
-    system: System, chosen: dict[str, Layer], examples: tuple[Tensor, Tensor], path: Path, epsilon: float, shown: int,
-    noise: torch.Generator,
+    system: System, chosen: dict[str, Layer], examples: tuple[Tensor, Tensor | None], path: Path, epsilon: float,
+    shown: int, noise: torch.Generator,
 ) -> Figures:  # fmt: skip
     """FGSM of images and labels: accuracies; panels of the attack; what each cut sees of the attacked image.
+
+    Without labels there is no accuracy: how many images are still seen as what the network saw in the original.
 
     Panels of a row: input, attack (amplified), attacked image, D(E(attacked)); then for each cut two samples each for
     z of the input, of the attacked image, and of the random control.
@@ -127,10 +130,12 @@ def attack(
     images, labels = examples
     if system.logits is None:
         raise ValueError("attack: expected a classifier, this network tells no classes that it could be led away from")
-    attacked, control = attacks.fgsm(system.logits, images, epsilon), attacks.random_control(images, epsilon)
+    attacked = torch.cat([attacks.fgsm(system.logits, some, epsilon) for some in images.split(GRADIENTS)])
+    control = attacks.random_control(images, epsilon)
     seen = {"original": images, "attacked": attacked, "random_control": control}
     classes = {name: system.classify(x) for name, x in seen.items()}
-    fooled = (classes["original"] == labels) & (classes["attacked"] != labels)
+    right = classes["original"] if labels is None else labels
+    fooled = (classes["original"] == right) & (classes["attacked"] != right)
     rows, titles = [], []
     for i in [*fooled.nonzero()[:, 0].tolist(), *(~fooled).nonzero()[:, 0].tolist()][:shown]:
         one = attacked[i : i + 1]
@@ -143,12 +148,17 @@ def attack(
     columns = ["input", "attack", "attacked", *["D(E(attacked))"] * system.autoencoder.encodes]
     columns += [f"{name}: {of}" if of else "" for name in chosen for of in ("input", "", "attacked", "", "random", "")]
     grid(rows, path, rows=titles, columns=columns, title=f"What the network sees of an attack of {epsilon}")
-    accuracies = {f"accuracy_{name}": float((found == labels).float().mean()) for name, found in classes.items()}
+    word = "accuracy" if labels is not None else "unchanged"
+    shares = {
+        f"{word}_{name}": float((found == right).float().mean())
+        for name, found in classes.items()
+        if found is not right
+    }
     followed: Figures = {}
     for name, layer in chosen.items():
         drawn = system.samples(layer, system.represent(layer, attacked), 4, noise)
         followed |= class_kept(system, attacked, drawn, f"{name}_shows_attacked_class")
-    return {**accuracies, **followed}
+    return {**shares, **followed}
 
 
 def texture(system: System, images: Tensor, path: Path, draws: int, noise: torch.Generator) -> Figures:

@@ -26,6 +26,11 @@ TEXTURE = "invariances/stylized-resnet50-avgpool"
         (["train", "invariances/facenet-conv4a"], "none was published"),
         (["sample", "invariances/tiny", "--random"], "cut of a classifier"),
         (["train", TEXTURE, *SMALL, "autoencoder=biggan-tiny:random", "dim=248"], "none of the published files"),
+        (["train", "invariances/digits", "steps=5", "classifier=x"], "expected no classifier, steps"),
+        (
+            ["train", NAME, *SMALL, AUTOENCODER + ":random", "dim=64", "classifier=random", "dequantiser=x"],
+            "no dequant",
+        ),
         (["demo", NAME], "invariances/digits or invariances/animalfaces"),
     ],
 )
