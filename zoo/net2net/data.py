@@ -140,11 +140,11 @@ class Arrays:
         return {"z": self.z[index], "class": self.classes[index]}
 
 
-def biggan_codes(size: int, classes: int, count: int = VALIDATION) -> Data:
+def biggan_codes(size: int, classes: int, count: int = zcodes.TEST) -> Data:
     """Codes of BigGAN with the classes that COCO has, or with all of a generator that knows fewer than ImageNet's.
 
     Arguments:
-        count: test samples.
+        count: test samples; the authors' sets are whole ones, not the beginnings of longer ones.
     """
     if classes == zcodes.CLASSES:
         return Data(zcodes.Training(size=size), Arrays(*zcodes.restricted_test_samples(count, size)))

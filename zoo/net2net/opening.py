@@ -35,7 +35,9 @@ def task(context: Context, folder: str, autoencoder_epochs: int, flow_epochs: in
     """
     name = context.name.partition("/")[2].removesuffix("-autoencoder")
     if name not in runs.PLANS:
-        known = ", ".join(f"net2net/{known}" for known in (*runs.PLANS, *CONFIGURATIONS, *AUTOENCODERS))
+        others = () if name in CONFIGURATIONS or context.name.partition("/")[2] in AUTOENCODERS else (
+            *CONFIGURATIONS, *AUTOENCODERS)  # fmt: skip
+        known = ", ".join(f"net2net/{known}" for known in (*runs.PLANS, *others))
         raise ValueError(f"{context.name}: the verb does not know it; expected one of {known}")
     plan = runs.PLANS[name]
     plan = replace(plan, autoencoder=autoencoder_epochs or plan.autoencoder, flow=flow_epochs or plan.flow)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from flowkit.graph import BuiltGraph
 from zoo import published
+from zoo.data import zcodes
 from zoo.experts.biggan import BigGAN
 from zoo.experts.labels import Labelator
 from zoo.net2net import data, experts, stand_ins, words
@@ -182,7 +183,7 @@ def _source(
         return experts.SmallImages(GaussianAutoencoder(net, mean), net.graph.input_shapes["image"][1] or 0)
     if kind == "sentence":
         return stand_ins.Texts(shape[0]) if stand_in else words.sentences(configuration.source, text)
-    return stand_ins.Projected(shape) if stand_in else words.layer(configuration, text, shape, context.seed)
+    return stand_ins.Projected(shape) if stand_in else words.layer(configuration, text, shape)
 
 
 def _captioned(context: Context, configuration: Configuration, flow: BuiltGraph, given: Given, rate: float) -> System:
@@ -202,9 +203,7 @@ def _captioned(context: Context, configuration: Configuration, flow: BuiltGraph,
     experiment = Net2BigGANFlow(flow, expert, captioner, reader, experts.Dequantiser(blurred), rate)
     size = generator.graph.input_shapes["latent"][0] or 0
     paint = lambda x: expert.generate_from_embedding(*latents(x, (size, EMBEDDING)))  # noqa: E731
-    codes = data.biggan_codes(
-        size, expert.classes, stand_ins.EXAMPLES["validation"] if context.random else data.VALIDATION
-    )
+    codes = data.biggan_codes(size, expert.classes, stand_ins.EXAMPLES["validation"] if context.random else zcodes.TEST)
     return System(configuration, experiment, paint, read=reader, examples=codes)
 
 

@@ -62,7 +62,7 @@ def train_flow(context: Context, configuration: Configuration, given: Given, set
     given = replace(given, target=target_words(context, given.target))
     made = system(context, configuration, flow, given, settings.learning_rate(run), mean=False)
     experts = {key: fingerprint(net) for key, net in made.experiment.experts.named_children()}
-    _fit(context, made.experiment, flow, _limited(made.data), fitting, {**experts, **asdict(given)})
+    _fit(context, made.experiment, flow, _limited(made.data), fitting, {**experts, "data": given.data})
     remember(context, given)
 
 

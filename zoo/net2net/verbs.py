@@ -87,6 +87,8 @@ def reconstruct(context: Context, *, source: str = "", target: str = "", data: s
     from zoo.net2net.words import Given
 
     if context.name.partition("/")[2] in AUTOENCODERS:
+        if source or target:
+            raise ValueError(f"{context.name}: an autoencoder is no flow between experts; leave source=, target= out")
         return views.autoencoded(context, *opening.autoencoded(context, data, count))
     views.reconstructions(opening.opened(context, Given(source, target, data), count))
 

@@ -171,10 +171,18 @@ def diagnosis(opened: Opened, count: int) -> None:
 
 @torch.no_grad()
 def layers(seen: dict[str, Opened], count: int) -> None:
-    """diagnose.png: a row for each flow: the picture, and others that its layer cannot tell from it."""
+    """diagnose.png: a row for each flow: the picture, and others that its layer cannot tell from it.
+
+    Raises:
+        ValueError: if the flows, each with the data that it was trained on, were not opened with the same picture.
+    """
+    first = next(iter(seen.values()))
+    if not all(torch.equal(opened.images, first.images) for opened in seen.values()):
+        raise ValueError(
+            f"diagnose: {', '.join(seen)} were trained on other pictures each; expected data=FOLDER for all"
+        )
     rows = [[opened.images[0], *(opened.picture(v, opened.known[:1])[0] for v in opened.noise(count))]
             for opened in seen.values()]  # fmt: skip
-    first = next(iter(seen.values()))
     pictures.grid(rows, first.path("diagnose"), rows=[*seen], columns=_columns(count),
                   title=_title("What each layer leaves open", first))  # fmt: skip
 

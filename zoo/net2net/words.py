@@ -72,6 +72,12 @@ class Words:
                 raise ValueError(f"expert: expected [NAME] [FILE] [key=value ...], got {text!r}")
         return cls(name or default, file, options)
 
+    def refuse_others(self, option: str, *known: str) -> None:
+        """ValueError for keys other than these in the words of an option of the command line."""
+        strangers = sorted(self.options.keys() - {*known})
+        if strangers:
+            raise ValueError(f"{option}: expected {' and '.join(known) or 'no'} options, got {', '.join(strangers)}")
+
 
 def absolute(text: str) -> str:
     """The same words from whatever folder a later command is given in: files that exist by their whole path."""
@@ -106,6 +112,7 @@ def network(name: str, text: str, default: str, option: str) -> BuiltGraph:
             f"{option}='NAME FILE' with a registered name"
         )
     if not words.name:
+        words.refuse_others(option)  # the file has its own
         return weights.load(words.file)
     entry = registry.entry(words.name)
     options = registry.read_options(entry.make, words.options)
@@ -124,19 +131,20 @@ def autoencoder(net: BuiltGraph) -> BuiltGraph:
     return net
 
 
-def layer(configuration: Configuration, text: str, shape: tuple[int, ...], seed: int) -> nn.Module:
+def layer(configuration: Configuration, text: str, shape: tuple[int, ...]) -> nn.Module:
     """A layer of a network of torchvision as expert one.
 
     Arguments:
-        text: ``[NAME] FILE [classes=K] [cut=LAYER]``; the file has torchvision's keys, or is "imagenet" or "random".
+        text: ``[NAME] FILE [classes=K] [cut=LAYER]``; the file has torchvision's keys, or is "imagenet" or "random",
+            which is the same network whatever the seed: a flow belongs to it.
         shape: (K, S, S) of the condition.
-        seed: of random weights.
 
     Raises:
-        ValueError: without a file; FileNotFoundError if it is not there.
+        ValueError: without a file, or for another option; FileNotFoundError if the file is not there.
     """
     known = lambda word: not Path(word).exists() and word not in (IMAGENET, RANDOM)  # noqa: E731
     words = Words.of(text, known, configuration.source)
+    words.refuse_others("source", "classes", "cut")
     if not words.file:
         raise ValueError(
             f"source: expected source='[NAME] FILE', weights by torchvision's keys of a network such as "
@@ -146,7 +154,7 @@ def layer(configuration: Configuration, text: str, shape: tuple[int, ...], seed:
     head = cut == "classifier"
     default = shape[0] if head else STUFF if configuration.source == SEGMENTATION else CLASSES
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         file = None if words.file == RANDOM else words.file
         net = classifier(words.name, int(words.options.get("classes", default)), file)
     made = {"layer": Features, "hole": Inpainting, "classes": Classes}[configuration.kind]
@@ -182,9 +190,7 @@ def generator(configuration: Configuration, text: str) -> tuple[BuiltGraph, Buil
 def describers(configuration: Configuration, text: str) -> tuple[Captioner, SentenceEncoder]:
     """Captioner and sentence BERT; what the words do not name is the published, or in the cache."""
     words = Words.of(text, lambda word: False)
-    strangers = words.options.keys() - {"captioner", "words"}
-    if strangers:
-        raise ValueError(f"source: expected [FOLDER] [captioner=FILE] [words=FILE], got {', '.join(strangers)}")
+    words.refuse_others("source", "captioner", "words")
     keys = {"captioner": "captioner", "words": "captioner-words"}
     files = [words.options.get(k) or published.fetch("net2net/sbert-to-biggan256", key) for k, key in keys.items()]
     return Captioner.from_files(files[0], files[1], legacy=True), sentences(configuration.source, words.file)

@@ -1,5 +1,6 @@
 """Attributes turned over, films in another domain, layers of a segmentation network, from the command line."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,14 @@ from torch import Tensor
 
 from tests.zoo.net2net import layouts
 from tests.zoo.net2net.layouts import Drawn, close, run
+from zoo import weights
 from zoo.data import video
 from zoo.data.pairs import CELEBA_COLUMNS
 from zoo.net2net import opening
+from zoo.net2net.configurations import CONFIGURATIONS
+from zoo.net2net.system import remembered, system
 from zoo.net2net.words import Given
+from zoo.training.fit import fingerprint
 from zoo.verbs import Context
 
 LESS = ["depth=2", "hidden=8"]
@@ -68,7 +73,10 @@ def test_layers_of_a_segmentation_network_are_diagnosed(tmp_path: Path, drawn: D
     for name, (cut, channels) in cuts.items():
         source = f"source=lraspp_mobilenet_v3_large random classes=5 cut={cut}"
         words = ["--random", source, f"data={tmp_path / 'data'}", f"channels={channels}", "size=8", "down=2", *LESS]
-        assert run("train", f"net2net/layers-{name}", *words, "steps=2", "batch=4", out=tmp_path) == 0
+        assert run("train", f"net2net/layers-{name}", *words, "steps=2", "batch=4", "--seed", "5", out=tmp_path) == 0
+    for name in cuts:
+        trained = json.loads((tmp_path / "training" / f"layers-{name}" / "fit.json").read_text())["source"]
+        assert trained == _source(f"layers-{name}", tmp_path), "the untrained network is the same with another seed"
     assert run("diagnose", "net2net/layers-last", "samples=2", out=tmp_path) == 0
     assert drawn["diagnose rows"] == ["layers-early", "layers-last"]
     early, last = drawn["diagnose"]
@@ -76,3 +84,21 @@ def test_layers_of_a_segmentation_network_are_diagnosed(tmp_path: Path, drawn: D
     opened = opening.opened(Context("net2net/layers-last", tmp_path, Console(quiet=True)), Given(), 1)
     assert opened.known.shape == (1, 5, 8, 8) and close(last[1][None], opened.picture(opened.noise(1)[0], opened.known))
     assert not close(early[1], last[1])
+    layouts.colours(tmp_path / "others", 12, seed=1)
+    elsewhere = [
+        "--random",
+        "source=lraspp_mobilenet_v3_large random classes=5 cut=backbone.0",
+        "channels=16",
+        "size=8",
+    ]
+    data = [f"data={tmp_path / 'others'}", "down=2", *LESS, "steps=2", "batch=4", "--fresh"]
+    assert run("train", "net2net/layers-early", *elsewhere, *data, out=tmp_path) == 0
+    assert run("diagnose", "net2net/layers-last", "samples=1", out=tmp_path) == 1, "pictures of two data sets"
+    assert run("diagnose", "net2net/layers-last", "samples=1", data[0], out=tmp_path) == 0
+
+
+def _source(name: str, folder: Path) -> str:
+    """The fingerprint of expert one as a verb opens it."""
+    context, given = remembered(Context(f"net2net/{name}", folder, Console(quiet=True)), Given())
+    flow = weights.load(context.file(context.name))
+    return fingerprint(system(context, CONFIGURATIONS[name], flow, given, 0.0, mean=True).experiment.experts.source)

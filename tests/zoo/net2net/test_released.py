@@ -273,6 +273,10 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["sample", "net2net/anime-photography"], "train it first"),
         (["sample", "net2net/anime-photography", "--random", "count=99", *LESS], "count: expected 1 to 8"),
         (["train", "net2net/portraits-photography", "--random", *LESS, "target=x y z"], "expected [NAME] [FILE]"),
+        (["train", "net2net/layers-last", "--random", "source=random clases=5", *LESS], "got clases"),
+        (["train", "net2net/humans-animals", "target=own.safetensors width=4", *LESS], "target: expected no options"),
+        (["reconstruct", "net2net/ae-faces32", "--random", "target=x", data], "no flow between experts"),
+        (["evaluate", "net2net/anime-photography", "--random"], "net2net/animalfaces\n"),
     ]:
         assert run(*words, out=tmp_path / "out") == 1
         assert message in capsys.readouterr().err
