@@ -15,6 +15,7 @@ from zoo.data import folders, zcodes
 from zoo.data.digits import Split
 from zoo.experts.classifiers import Greybox
 from zoo.invariances import experts as fixed
+from zoo.invariances import pairs
 from zoo.invariances.autoencoders import Autoencoder, Generator
 from zoo.invariances.experts import Experts
 from zoo.invariances.system import Layer, System
@@ -22,7 +23,6 @@ from zoo.invariances.tasks import alternating
 from zoo.training.batches import mixed
 from zoo.verbs import Context
 
-SHARES = {"train": 0.9, "test": 0.1}
 CHUNK = 64  # images that a classifier sees at once
 DRAWN = 16  # images that BigGAN draws where no folder is given
 _BIASED = ("invariances/resnet50-avgpool", "invariances/stylized-resnet50-avgpool")
@@ -105,7 +105,7 @@ def names(concepts: BuiltGraph | None) -> tuple[str, ...]:
 
 def parts(data: str, described: Autoencoder) -> dict[str, folders.ImageFiles]:
     """The images of a folder, those to train with and those held out; ValueError without a folder."""
-    return folders.split(_folder(data, described), SHARES)
+    return folders.split(_folder(data, described), pairs.SHARES)
 
 
 def _folder(data: str, described: Autoencoder) -> folders.ImageFiles:
@@ -117,8 +117,12 @@ def _folder(data: str, described: Autoencoder) -> folders.ImageFiles:
 def _images(context: Context, data: str, described: Autoencoder, held_out: bool) -> tuple[Tensor, Tensor, int]:
     """Images, labels, how many classes: a folder's (those held out if the flow was trained here), or what BigGAN draws.
 
-    One of each class after the other, so that the first few are different.
+    Of CelebA the test part, without classes, unless the flow's own part of a folder is held out. One of each class
+    after the other, so that the first few are different.
     """
+    if pairs.is_celeba(data) and (fixed.kind(context.name) == fixed.CONCEPTS or not held_out):
+        faces = pairs.held_out_faces(data, described.size)
+        return faces, torch.zeros(len(faces), dtype=torch.int64), 0
     if data or not isinstance(described, Generator):
         held_out = held_out and not isinstance(described, Generator)
         found = parts(data, described)["test"] if held_out else _folder(data, described)

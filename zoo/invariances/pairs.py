@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from zoo.data import folders
@@ -15,6 +16,7 @@ from zoo.data.standard import CelebA, CelebAPairs
 from zoo.training.fit import Data
 
 SHARES = {"train": 0.9, "test": 0.1}
+"""Of a folder, for every network that is trained on it: what one trains with, another is not shown as held out."""
 ATTRIBUTES = {"hair": "Black_Hair", "glasses": "Eyeglasses", "gender": "Male", "beard": "No_Beard", "age": "Young",
               "smiling": "Smiling"}  # fmt: skip
 """CelebA's column for each of the paper's concepts, our choice, since the paper does not tell.
@@ -22,6 +24,7 @@ ATTRIBUTES = {"hair": "Black_Hair", "glasses": "Eyeglasses", "gender": "Male", "
 Others have to be called as a column is.
 """
 CELEBA = Path("celeba") / "list_attr_celeba.txt"
+SHOWN = 1000  # faces of CelebA's test part that verbs work with
 
 
 class ClassPairs:
@@ -63,6 +66,17 @@ class Faces:
         return {"first": pair["example1"]["image"], "second": pair["example2"]["image"], "factor": pair["factor"]}
 
 
+def is_celeba(data: str) -> bool:
+    """Whether a folder is CelebA's, as torchvision expects it."""
+    return bool(data) and (Path(data) / CELEBA).is_file()
+
+
+def held_out_faces(data: str, size: int) -> Tensor:
+    """The first images (N, 3, size, size) of CelebA's test part, cropped as for training; errors as its data set."""
+    faces, random = CelebA(data, "test", size, "net2net"), np.random.RandomState(0)
+    return torch.stack([faces.draw(index, random)["image"] for index in range(min(SHOWN, len(faces)))])
+
+
 def of(data: str, size: int, concepts: Sequence[str]) -> Data:
     """The pairs of a folder: CelebA's, where ``celeba/list_attr_celeba.txt`` lies below it, else those of its classes.
 
@@ -76,7 +90,7 @@ def of(data: str, size: int, concepts: Sequence[str]) -> Data:
     if not data:
         raise ValueError("data: expected data=FOLDER, that of CelebA or one with a sub-folder of images for each class")
     named = list(concepts[:-1])
-    if (Path(data) / CELEBA).is_file():
+    if is_celeba(data):
         columns = [ATTRIBUTES.get(name, name) for name in named]
         made = [CelebAPairs(CelebA(data, part, size, "net2net"), "train", columns) for part in ("train", "test")]
         return Data(*map(Faces, made))

@@ -87,13 +87,6 @@ class System:
         return _chunked(lambda chunk: self.autoencoder.posterior(chunk)[0], images)
 
     @torch.no_grad()
-    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A sample of the posterior over latents, (B, D), as in training."""
-        pairs = [self.autoencoder.posterior(chunk) for chunk in images.split(_chunk(images.shape[-1]))]
-        mean, deviation = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-        return mean + deviation * torch.randn(mean.shape, generator=generator)
-
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """D: latents (B, D) -> images."""
         return _chunked(self.autoencoder.decode, latents, self.autoencoder.size)

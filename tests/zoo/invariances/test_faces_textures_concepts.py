@@ -16,6 +16,7 @@ import zoo
 from tests.zoo.invariances.panels import panels, same
 from tests.zoo.test_datasets import write_celeba
 from zoo import cli, published, registry, weights
+from zoo.data.standard import CelebA
 from zoo.experts import classifiers, facenet
 from zoo.invariances import cuts, experts, opening, pairs, training
 from zoo.invariances.autoencoders import Generator, SmallAutoencoder
@@ -125,7 +126,9 @@ def test_concepts_are_trained_on_classes_and_edited_beside_a_cut(
     assert "latents of one with other weights" in capsys.readouterr().err
 
 
-def test_concepts_are_trained_on_celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_concepts_are_trained_on_celeba(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     attributes = write_celeba(tmp_path)
     monkeypatch.setattr("torchvision.datasets.CelebA._check_integrity", lambda self: True)
     data = pairs.of(str(tmp_path), 16, ["glasses", "Male", "residual"])
@@ -136,6 +139,13 @@ def test_concepts_are_trained_on_celeba(tmp_path: Path, monkeypatch: pytest.Monk
     e = ["invariances/concepts", "concepts=glasses,gender,residual", "sizes=4,4,24", "dim=32", "depth=1", "hidden=8"]
     options = [f"autoencoder={folder / 'small.safetensors'}", "steps=1", "batch=4", "every=1"]
     assert cli.main(["train", *e, f"data={tmp_path}", *options, "--out", str(tmp_path / "out")]) == 0
+    edit = ["edit", "invariances/concepts", f"data={tmp_path}", "count=2", "--out", str(tmp_path / "out")]
+    assert cli.main([*edit, "concept=age"]) == 1
+    assert "glasses, gender, residual" in capsys.readouterr().err
+    assert cli.main([*edit, "concept=glasses"]) == 0
+    faces = CelebA(tmp_path, "test", 16, "net2net")
+    shown = panels(tmp_path / "out" / "edit_glasses.png", 4, 2, 16)[0]
+    assert all(same(shown[k], faces.draw(k, np.random.RandomState(k))["image"]) for k in range(2))
     with pytest.raises(ValueError, match="tells one concept"):
         pairs.of(str(folder / "images"), 16, ["hair", "age", "residual"])
     with pytest.raises(ValueError, match="hat unknown"):

@@ -292,7 +292,4 @@ def test_names_lead_to_systems() -> None:
     assert tasks.task("digits").parts["test"].images.shape[1:] == (3, 16, 16)
     context = Context("invariances/digits", Path("nowhere"), None, random=True)  # type: ignore[arg-type]
     system = opening.system(context, Choice())
-    assert torch.equal(
-        system.encode(system.images[:4], torch.Generator().manual_seed(1)).isfinite(),
-        torch.ones(4, 32, dtype=torch.bool),
-    )
+    assert system.mean(system.images[:4]).shape == (4, 32)
