@@ -75,6 +75,11 @@ class Context:
             )
         return weights.load(self.file(name))
 
+    def begins_anew(self) -> None:
+        """For trainings that draw their first weights: ValueError for ``--weights``, which would not count."""
+        if self.weights is not None:
+            raise ValueError(f"--weights: the training of {self.name} begins with weights of its own; leave it out")
+
 
 _VERBS: dict[tuple[str, str], Callable[..., None]] = {}
 

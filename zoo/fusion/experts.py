@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from zoo.experts.biggan import BigGAN
 from zoo.experts.captioner import Captioner
 from zoo.experts.classifiers import greybox
 from zoo.experts.sentences import SentenceEncoder
+from zoo.net2net import memory
 from zoo.net2net.experts import Dequantiser, Features
 from zoo.training.batches import seeded
 from zoo.verbs import Context
@@ -25,7 +26,7 @@ PIXELS = 8  # of a side of what the small expert looks at
 
 @dataclass(frozen=True)
 class Files:
-    """Where the experts' weights are; what is not named is the published one, where there is one.
+    """Where the experts' weights are; what is not named is that of the training, or else the published one.
 
     Arguments:
         biggan, dequantiser: files as :func:`zoo.load` takes them.
@@ -40,6 +41,10 @@ class Files:
     words: str = ""
     bert: str = ""
     resnet: str = ""
+
+    def absolute(self) -> Files:
+        """The same from whatever folder a later command is given in."""
+        return Files(**{key: memory.absolute(path) for key, path in asdict(self).items()})
 
 
 def check(context: Context, **counts: int) -> None:
@@ -105,7 +110,7 @@ def describer(context: Context, files: Files, dim: int) -> nn.Module:
                 "resnet=imagenet for torchvision's, or --random"
             )
         with torch.random.fork_rng():
-            torch.manual_seed(context.seed)
+            torch.manual_seed(0)  # whatever the seed: a flow belongs to it
             return Features(greybox("resnet50", "avgpool", weights=files.resnet or None))
     said = reader(context, files, dim)
     assert isinstance(said, SentenceEncoder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,28 +15,33 @@ from zoo.fusion import evaluation, experts, system
 from zoo.fusion.experts import Files
 from zoo.fusion.system import Fusion
 from zoo.fusion.training import Plan, train
+from zoo.net2net.memory import remembered
 from zoo.training.batches import seeded
 from zoo.training.fit import Fit
 from zoo.verbs import Context
 
 
-def opened(context: Context, files: Files) -> Fusion:
+def opened(context: Context, files: Files) -> tuple[Fusion, Context, Files]:
     """The flow that a command names, trained in its folder, of ``--weights`` or ``--random``, and its BigGAN.
+
+    Also the command and its files with what the training in the folder was given, where the command names nothing.
 
     Raises:
         ValueError: if the flow does not fit the BigGAN; FileNotFoundError if it is not trained.
     """
-    flow, generator = context.network(), experts.generator(context, files)
+    flow = context.network()
+    context, paths = remembered(context, asdict(files))
+    generator = experts.generator(context, Files(**paths))
     found, wanted = flow.graph.input_shapes["x"][0], system.numbers(generator)
     if found != wanted:
         raise ValueError(f"{context.name}: the flow has {found} numbers, latent and embedding of the BigGAN {wanted}")
-    return Fusion(generator, flow)
+    return Fusion(generator, flow), context, Files(**paths)
 
 
 def sample(context: Context, files: Files, count: int, samples: int) -> None:
     """samples.png: held-out images of the BigGAN, then pictures for their descriptions."""
     experts.check(context, count=count, samples=samples)
-    fusion = opened(context, files)
+    fusion, context, files = opened(context, files)
     describe = experts.describer(context, files, fusion.dim)
     images = system.painted(fusion.generator, *system.held_out(fusion.generator, count))
     _draw(context, fusion, describe(images), samples, "samples", first=images)
@@ -46,7 +52,7 @@ def text2img(context: Context, files: Files, prompts: list[str], samples: int) -
     experts.check(context, samples=samples)
     if not prompts:
         raise ValueError("prompt: expected at least one text, got none")
-    fusion = opened(context, files)
+    fusion, context, files = opened(context, files)
     known = experts.reader(context, files, fusion.dim)(prompts)
     _draw(context, fusion, known, samples, "prompts", labels=prompts)
 
@@ -60,7 +66,7 @@ def sketch2img(context: Context, files: Files, sketch: str, samples: int) -> Non
         raise ValueError(f"sketch2img: {context.name} is conditioned on sentences; use text2img")
     if not Path(sketch).is_file():
         raise FileNotFoundError(f"sketch: expected sketch=FILE, an image; there is no file {sketch!r}")
-    fusion = opened(context, files)
+    fusion, context, files = opened(context, files)
     describe = experts.describer(context, files, fusion.dim)
     size = fusion.generator.net.graph.output_shapes["image"][1]
     image = nchw(smallest_centre(read_image(Path(sketch)), size))[None]
@@ -70,7 +76,7 @@ def sketch2img(context: Context, files: Files, sketch: str, samples: int) -> Non
 def evaluate(context: Context, files: Files, count: int, samples: int) -> None:
     """evaluate.json and similarity.png: whether pictures are described as they were asked for."""
     experts.check(context, count=count, samples=samples)
-    fusion = opened(context, files)
+    fusion, context, files = opened(context, files)
     describe = experts.describer(context, files, fusion.dim)
     dequantise = experts.dequantiser(context, files)
     found = evaluation.measure(

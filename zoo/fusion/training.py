@@ -13,6 +13,7 @@ from zoo.data.zcodes import Training
 from zoo.fusion import dequantising, experts, system
 from zoo.fusion.experts import Files
 from zoo.net2net.experiment import BASE_RATE, Net2BigGANFlow
+from zoo.net2net.memory import remember
 from zoo.training.fit import Data, Fit, Mark, fingerprint, fit, save_weights
 from zoo.verbs import Context
 
@@ -57,6 +58,7 @@ def train(context: Context, files: Files, plan: Plan, settings: Fit) -> None:
     identity = {"experts": fingerprint(module.experts)}
     done = fit(module, data, folder, settings, context.console, identity=identity, restart=context.fresh)
     file = save_weights(context.out, context.file(context.name).stem, module.flow.eval(), {"history": done.history})
+    remember(context, asdict(files.absolute()))
     _report(context, done.history, asdict(settings) | {"learning_rate": module.learning_rate})
     context.console.print(f"weights: {file}", highlight=False, soft_wrap=True)
 

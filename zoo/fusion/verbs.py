@@ -37,6 +37,7 @@ def train(
     from zoo.fusion.training import train as run
     from zoo.training.fit import Fit
 
+    context.begins_anew()
     settings = Fit(steps, batch, min(every, steps), accumulate, precision, devices, seed=context.seed, workers=workers)
     files = Files(biggan, dequantiser, captioner, words, bert, resnet)
     run(context, files, Plan(learning_rate, validation), settings)

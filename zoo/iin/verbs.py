@@ -34,6 +34,7 @@ def train(
     from zoo.iin.training import Plan
     from zoo.iin.training import train as run
 
+    context.begins_anew()
     run(context, Plan(data, first, steps, batch, every, validation, pairs, precision, devices, accumulate, workers))
 
 

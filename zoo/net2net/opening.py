@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from zoo.net2net.autoencoder_experiment import GaussianAutoencoder
 from zoo.net2net.configurations import AUTOENCODERS, CONFIGURATIONS, LAYERS, configuration
 from zoo.net2net.experiment import RUNS
 from zoo.net2net.experts import SmallImages
+from zoo.net2net.memory import remembered
 from zoo.net2net.small import LOW
-from zoo.net2net.system import System, remembered, system
+from zoo.net2net.system import System, system
 from zoo.net2net.words import Given
 from zoo.runs.autoencoder import scaled
 from zoo.runs.translator import Translation
@@ -118,12 +119,12 @@ def opened(context: Context, given: Given, count: int | None) -> Opened:
         return of(context, task(context, given.data, 0, 0), trained(context), count or 1)
     flow = context.network()
     runs.refuse_other_options(context, flow)
-    context, given = remembered(context, given)
+    context, experts = remembered(context, asdict(given))
     if context.random:
         context.console.print(f"{context.name}: what is not named is random or made up", highlight=False)
     name = context.name.partition("/")[2]
     rate = RUNS[name].learning_rate() if name in RUNS else 0.0
-    return _between(context, system(context, named, flow, given, rate, mean=True), count)
+    return _between(context, system(context, named, flow, Given(**experts), rate, mean=True), count)
 
 
 def _between(context: Context, made: System, count: int | None) -> Opened:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,33 +66,6 @@ class System:
     def shape(self, key: str) -> tuple[int, ...]:
         """Of the flow's "x" or "condition"."""
         return tuple(size or 0 for size in self.flow.graph.input_shapes[key])
-
-
-def remembered(context: Context, given: Given) -> tuple[Context, Given]:
-    """Experts and data as the training in the folder was given them, where the command says nothing of its own."""
-    file = experts_file(context)
-    if context.random or context.weights is not None or not file.is_file():
-        return context, given
-    before = json.loads(file.read_text(encoding="utf-8"))
-    texts = {key: text or before[key] for key, text in asdict(given).items()}
-    return replace(context, random=before["random"]), Given(**texts)
-
-
-def remember(context: Context, given: Given) -> None:
-    """Writes down what :func:`remembered` reads; file names that exist are made absolute."""
-    context.out.mkdir(parents=True, exist_ok=True)
-    facts = {
-        "source": words.absolute(given.source),
-        "target": words.absolute(given.target),
-        "data": given.data and str(Path(given.data).resolve()),
-        "random": context.random,
-    }
-    experts_file(context).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-
-def experts_file(context: Context) -> Path:
-    """Names the experts of the flow in the folder."""
-    return context.file(context.name).with_suffix(".experts.json")
 
 
 def system(

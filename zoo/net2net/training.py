@@ -19,7 +19,8 @@ from zoo.net2net import data, stand_ins
 from zoo.net2net.autoencoder_experiment import AutoencoderExperiment
 from zoo.net2net.configurations import AUTOENCODERS, Configuration
 from zoo.net2net.experiment import RUNS, Run
-from zoo.net2net.system import remember, system, target_words
+from zoo.net2net.memory import remember
+from zoo.net2net.system import system, target_words
 from zoo.net2net.words import Given
 from zoo.training.fit import Data, Fit, fingerprint, fit
 from zoo.verbs import Context
@@ -59,11 +60,11 @@ def train_flow(context: Context, configuration: Configuration, given: Given, set
     """Trains the flow, from ``--weights`` if there are any; writes its weights and which experts it belongs to."""
     fitting, run = settings.fit(RUNS.get(_own(context), OURS), context.seed)
     flow = context.network() if context.weights else _fresh(context)
-    given = replace(given, target=target_words(context, given.target))
+    given = replace(given, target=target_words(context, given.target)).absolute()
     made = system(context, configuration, flow, given, settings.learning_rate(run), mean=False)
     experts = {key: fingerprint(net) for key, net in made.experiment.experts.named_children()}
     _fit(context, made.experiment, flow, _limited(made.data), fitting, {**experts, "data": given.data})
-    remember(context, given)
+    remember(context, asdict(given))
 
 
 def train_autoencoder(context: Context, folder: str, settings: Settings, distance: str, disc_start: int) -> None:

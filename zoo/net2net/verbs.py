@@ -56,6 +56,7 @@ def train(
         return training.train_flow(context, named, Given(source, target, data), settings)
     if autoencoder:
         return training.train_autoencoder(context, data, settings, lpips, disc_start)
+    context.begins_anew()
     runs.train(opening.task(context, data, autoencoder_epochs, flow_epochs), context)
 
 
@@ -64,6 +65,7 @@ def train_ae(context: Context, *, data: str = "", autoencoder_epochs: int = 0) -
     """Trains the autoencoder of a small run, expert two, alone."""
     from zoo.net2net import opening, runs
 
+    context.begins_anew()
     context.out.mkdir(parents=True, exist_ok=True)
     runs.train_autoencoder(opening.task(context, data, autoencoder_epochs, 0), context)
 

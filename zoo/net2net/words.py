@@ -17,6 +17,7 @@ from zoo.downloads import cache
 from zoo.experts.captioner import Captioner
 from zoo.experts.classifiers import CLASSES, IMAGENET, Hooked, classifier
 from zoo.experts.sentences import SentenceEncoder
+from zoo.net2net import memory
 from zoo.net2net.configurations import SEGMENTATION, Configuration
 from zoo.net2net.experts import Classes, Features, Inpainting
 from zoo.net2net.graph import STUFF
@@ -40,6 +41,10 @@ class Given:
     source: str = ""
     target: str = ""
     data: str = ""
+
+    def absolute(self) -> Given:
+        """The same from whatever folder a later command is given in."""
+        return Given(absolute(self.source), absolute(self.target), memory.absolute(self.data))
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,10 @@ def absolute(text: str) -> str:
         key, equals, rest = (
             word.partition("=") if OPTION.fullmatch(word) and not Path(word).exists() else ("", "", word)
         )
-        if rest and Path(rest).exists():
-            rest = str(Path(rest).resolve())
-        elif " " in rest:  # the words of a further expert
+        if " " in rest and not Path(rest).exists():  # the words of a further expert
             rest = absolute(rest)
+        else:
+            rest = memory.absolute(rest)
         found.append(f"{key}{equals}{rest}")
     return shlex.join(found)
 

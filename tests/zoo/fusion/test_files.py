@@ -59,6 +59,9 @@ def test_sentences_train_sample_and_paint_prompts(files: Files, tmp_path: Path, 
     torch.testing.assert_close(drawn[0][:, 1:], fusion.samples(read(said), 1, noise()))
     torch.testing.assert_close(drawn[1], fusion.samples(read(["a red car", "a dog"]), 1, noise()))
     assert (drawn[1][0] - drawn[1][1]).abs().max() > 1e-4, "another prompt, another picture"
+    assert cli.main(["sample", name, "count=2", "samples=1", *out]) == 0
+    assert cli.main(["text2img", name, *prompts, *out]) == 0
+    assert torch.equal(drawn[2], drawn[0]) and torch.equal(drawn[3], drawn[1]), "experts are those of the training"
 
 
 def test_a_flow_in_the_authors_layout_samples(files: Files, tmp_path: Path, drawn: list[torch.Tensor]) -> None:

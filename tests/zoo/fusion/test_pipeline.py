@@ -211,6 +211,7 @@ def test_pictures_that_keep_to_their_conditions_are_found_out(tmp_path: Path) ->
         (["text2img", "fusion/biggan256"], "expected one of fusion/bert-to-biggan256"),
         (["sample", "fusion/tiny", "--random", "count=0"], "count: expected at least 1, got 0"),
         (["text2img", "fusion/tiny", "--random", "samples=-1"], "samples: expected at least 1, got -1"),
+        (["train", "fusion/tiny", "--weights", "x.safetensors"], "begins with weights of its own"),
         (["train", "fusion/tiny", "batch=1"], "batch: expected at least 2, got 1"),
         (["train", "fusion/tiny", "steps=70"], "steps: expected a multiple of every = 50, got 70"),
     ],

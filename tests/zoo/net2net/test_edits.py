@@ -1,6 +1,7 @@
 """Attributes turned over, films in another domain, layers of a segmentation network, from the command line."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from zoo.data import video
 from zoo.data.pairs import CELEBA_COLUMNS
 from zoo.net2net import opening
 from zoo.net2net.configurations import CONFIGURATIONS
-from zoo.net2net.system import remembered, system
+from zoo.net2net.memory import remembered
+from zoo.net2net.system import system
 from zoo.net2net.words import Given
 from zoo.training.fit import fingerprint
 from zoo.verbs import Context
@@ -99,6 +101,9 @@ def test_layers_of_a_segmentation_network_are_diagnosed(tmp_path: Path, drawn: D
 
 def _source(name: str, folder: Path) -> str:
     """The fingerprint of expert one as a verb opens it."""
-    context, given = remembered(Context(f"net2net/{name}", folder, Console(quiet=True)), Given())
+    own = Context(f"net2net/{name}", folder, Console(quiet=True))
+    context, given = remembered(own, asdict(Given()))
     flow = weights.load(context.file(context.name))
-    return fingerprint(system(context, CONFIGURATIONS[name], flow, given, 0.0, mean=True).experiment.experts.source)
+    return fingerprint(
+        system(context, CONFIGURATIONS[name], flow, Given(**given), 0.0, mean=True).experiment.experts.source
+    )
