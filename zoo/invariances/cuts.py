@@ -64,7 +64,7 @@ def system(context: Context, choice: Choice) -> System:
     experts = own.experts(Experts(choice.autoencoder, choice.classifier, context.seed))
     described = fixed.autoencoder(context.name, experts)
     own.check(described)
-    images, labels, classes = _images(context, choice.data, described, own.trained_on_a_folder)
+    images, labels, classes = _images(context, choice.data, described, own)
     if fixed.kind(context.name) == fixed.CONCEPTS:
         return _of_concepts(own.network, described, images)
     grey = fixed.classifier(context.name, experts)
@@ -114,24 +114,35 @@ def _folder(data: str, described: Autoencoder) -> folders.ImageFiles:
     return folders.folder(data, described.size)
 
 
-def _images(context: Context, data: str, described: Autoencoder, held_out: bool) -> tuple[Tensor, Tensor, int]:
+def _images(context: Context, data: str, described: Autoencoder, own: Flow) -> tuple[Tensor, Tensor, int]:
     """Images, labels, how many classes: a folder's (those held out if the flow was trained here), or what BigGAN draws.
 
     Of CelebA the test part, without classes, unless the flow's own part of a folder is held out. One of each class
     after the other, so that the first few are different.
     """
-    if pairs.is_celeba(data) and (fixed.kind(context.name) == fixed.CONCEPTS or not held_out):
+    if pairs.is_celeba(data) and (fixed.kind(context.name) == fixed.CONCEPTS or not own.trained_on_a_folder):
         faces = pairs.held_out_faces(data, described.size)
         return faces, torch.zeros(len(faces), dtype=torch.int64), 0
     if data or not isinstance(described, Generator):
-        held_out = held_out and not isinstance(described, Generator)
-        found = parts(data, described)["test"] if held_out else _folder(data, described)
+        held_out = own.trained_on_a_folder and not isinstance(described, Generator)
+        found = _held_out(context, own, parts(data, described)) if held_out else _folder(data, described)
         part = alternating(Split(*found.tensors()))
         return part.images, part.labels, len(found.classes)
     with torch.no_grad():
         latents, classes = _drawn(described, mixed(context.seed, *b"drawn"))
         images = torch.cat([described.decode(latent[None]) for latent in latents])
     return images, classes, described.generator.classes
+
+
+def _held_out(context: Context, own: Flow, split: dict[str, folders.ImageFiles]) -> folders.ImageFiles:
+    """The part of a folder that is held out; says so if it is another folder, or has changed, since the training."""
+    if own.file is not None and fixed.differs(own.file, fixed.IMAGES, lambda: pairs.told(split["train"])):
+        context.console.print(
+            f"data: {own.name} was trained on other images than this folder's; "
+            "a tenth of these is shown, maybe some that it was trained on",
+            highlight=False,
+        )
+    return split["test"]
 
 
 def _drawn(described: Generator, seed: int) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,8 @@ from zoo.training.fit import fingerprint
 PUBLISHED, RANDOM = "published", "random"
 NOTE, NETWORK, LATENTS, REPRESENTATIONS = "experts", "network", "latents", "representations"
 """The keys of a weight file's notes: its experts, its name, the hashes of the autoencoder and of the classifier."""
+IMAGES = "images"
+"""Another: the hash of the names of the images that were trained with."""
 AUTOENCODERS = {"alexnet": "bigae-animals", "resnet101": "bigae-animalfaces", "resnet50": "biggan-256",
                 "stylized": "biggan-256"}  # fmt: skip
 """That of the published flows, by the first word of their name. Of faces none was published."""
@@ -105,7 +107,7 @@ def noted(path: Path) -> bool:
 
 def check_latents(file: Path, described: Autoencoder) -> None:
     """Raises ValueError if the flow in a file was trained, as its notes tell, on another autoencoder's latents."""
-    if _differs(file, LATENTS, lambda: fingerprint(described)):
+    if differs(file, LATENTS, lambda: fingerprint(described)):
         raise ValueError(
             f"autoencoder: the flow in {str(file)!r} was trained on latents of one with other weights; expected that "
             f"of its notes: {weights.notes(file).get(NOTE)}"
@@ -114,16 +116,16 @@ def check_latents(file: Path, described: Autoencoder) -> None:
 
 def check_cut(file: Path, name: str, grey: Greybox) -> None:
     """Raises ValueError if the flow in a file belongs, as its notes tell, to another cut or another classifier."""
-    if _differs(file, NETWORK, lambda: name):
+    if differs(file, NETWORK, lambda: name):
         raise ValueError(f"weights: {str(file)!r} holds the flow of {weights.notes(file)[NETWORK]}, expected {name}")
-    if _differs(file, REPRESENTATIONS, lambda: fingerprint(grey)):
+    if differs(file, REPRESENTATIONS, lambda: fingerprint(grey)):
         raise ValueError(
             f"classifier: the flow in {str(file)!r} was trained on representations of one with other weights; expected "
             f"that of its notes: {weights.notes(file).get(NOTE)}"
         )
 
 
-def _differs(file: Path, key: str, found: Callable[[], str]) -> bool:
+def differs(file: Path, key: str, found: Callable[[], str]) -> bool:
     """Whether a file's notes tell something else; those of the authors' files tell nothing."""
     known = weights.notes(file).get(key) if file.suffix == ".safetensors" else None
     return known is not None and known != found()

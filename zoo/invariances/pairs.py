@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,11 @@ class Faces:
         """A pair that begins with the face at ``index``."""
         pair = self.pairs.draw(index, random)
         return {"first": pair["example1"]["image"], "second": pair["example2"]["image"], "factor": pair["factor"]}
+
+
+def told(files: folders.ImageFiles) -> str:
+    """A hash of the files' names, classes included: by it a run knows the images that it was trained with."""
+    return hashlib.sha256("\n".join(files.names).encode()).hexdigest()[:16]
 
 
 def is_celeba(data: str) -> bool:

@@ -50,6 +50,8 @@ def train(context: Context, data: str, dequantiser: str, settings: Fit, chosen: 
     identity = {"autoencoder": notes[fixed.LATENTS]}
     if fixed.kind(context.name) == fixed.CONCEPTS:
         examples = pairs.of(data, described.size, cuts.names(network))
+        if isinstance(examples.train, pairs.ClassPairs):
+            identity["images"] = notes[fixed.IMAGES] = pairs.told(examples.train.files)
         _fit(context, network, ConceptExperiment(network, described, batch), examples, settings, identity, notes)
         return
     grey = fixed.classifier(context.name, experts)
@@ -71,6 +73,7 @@ def train(context: Context, data: str, dequantiser: str, settings: Fit, chosen: 
         parts = cuts.parts(data, described)
         moved = parts["train"].subset(range(len(parts["train"])), CROPS.get(fixed.kind(context.name), "centre"))
         examples = Data(moved, parts["test"])
+        identity["images"] = notes[fixed.IMAGES] = pairs.told(moved)
         experiment = InvarianceExperiment(network, described, Encode(grey), batch)
     _fit(context, network, experiment, examples, settings, identity, notes)
 

@@ -228,7 +228,12 @@ def test_a_trained_cut_knows_its_experts(folder: Path, tmp_path: Path, capsys: p
     sample = ["sample", NAME, f"data={folder / 'images'}", "count=2", "draws=2", "--out", str(tmp_path)]
     assert cli.main(sample) == 0  # of the two images held out
     assert cli.main([*sample, "first=1"]) == 1
-    assert "of the 2 images" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "of the 2 images" in told.err and "other images" not in told.out
+    assert (
+        cli.main(["sample", NAME, f"data={folder / 'images' / 'a'}", "count=1", "draws=2", "--out", str(tmp_path)]) == 0
+    )
+    assert "trained on other images than this folder's" in " ".join(capsys.readouterr().out.split())
 
     weights.save(weights.load(file), file, {"experts": json.dumps({"autoencoder": spec, "classifier": "random"})})
     assert cli.main(sample) == 1
