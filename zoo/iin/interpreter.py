@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from flowkit.graph import BuiltGraph
-from zoo import registry
+from zoo import registry, weights
 from zoo.iin.edits import Factors
 from zoo.iin.first_stages import FirstStage
 from zoo.iin.systems import System, system
+from zoo.training.fit import fingerprint
 from zoo.verbs import Context
+
+STAGE = "first stage"
+"""In the notes of a flow's weights: the fingerprint of the network whose latents it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,18 @@ def interpreter(context: Context, first: str = "") -> Interpreter:
         first: file (or published key) with the first stage's weights.
 
     Raises:
-        ValueError: if the command names a first stage.
+        ValueError: if the command names a first stage; if the folder's flow was trained on another one.
         FileNotFoundError: if a network has not been trained.
     """
     known = system(context.name)
     if known.first is None:
         raise ValueError(f"{context.name}: expected a flow, such as {_above(context.name)}, got a first stage")
-    return Interpreter(context.network().requires_grad_(False), first_stage(context, first))
+    found = Interpreter(context.network().requires_grad_(False), first_stage(context, first))
+    if not context.random and context.weights is None:
+        trained = weights.notes(context.file(context.name)).get(STAGE)
+        if trained not in (None, fingerprint(found.first.network)):
+            raise ValueError(f"{context.name}: {known.first} has other weights than it was trained on; train it anew")
+    return found
 
 
 def first_stage(context: Context, first: str = "") -> FirstStage:

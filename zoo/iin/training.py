@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -11,6 +13,7 @@ from flowkit.graph import BuiltGraph
 from zoo import registry, weights
 from zoo.iin.experiment import experiment
 from zoo.iin.first_stages import FirstStage
+from zoo.iin.interpreter import STAGE
 from zoo.iin.stylize import StoredPairs
 from zoo.iin.systems import System, dataset, system
 from zoo.training.draws import First
@@ -55,8 +58,11 @@ def train(context: Context, plan: Plan, name: str | None = None, options: dict[s
         options: of the network; by default the command's.
 
     Raises:
-        ValueError: if the folder holds a run with other settings, or another first stage than the plan's.
+        ValueError: if the folder holds a run with other settings, or another first stage than the plan's; for a first
+            stage or pairs that the network is not trained on.
     """
+    if name is None:
+        _check(context, plan)
     name = context.name if name is None else name
     known = system(name)
     options = dict(context.options if options is None else options)
@@ -79,17 +85,29 @@ def train(context: Context, plan: Plan, name: str | None = None, options: dict[s
         workers=plan.workers,
         keep_best=known.adversary is None or known.kind != "autoencoder",  # no adversarial loss in validation
     )
+    identity = {} if first is None else {STAGE: fingerprint(first.network)}
+    if plan.pairs and known.kind == "factors":
+        identity["pairs"] = hashlib.sha256(Path(plan.pairs).read_bytes()).hexdigest()[:16]
     done = fit(
         module,
         data,
         context.out / "training" / name,
         settings,
         context.console,
-        identity={} if first is None else {"first stage": fingerprint(first.network)},
+        identity=identity,
         restart=context.fresh,
     )
-    _save(context, name, network, done)
+    _save(context, name, network, done, identity)
     return done
+
+
+def _check(context: Context, plan: Plan) -> None:
+    """ValueError for what the network that a command names cannot be trained on."""
+    known = system(context.name)
+    if plan.first and known.first is None:
+        raise ValueError(f"first: {context.name} is a first stage; expected a flow")
+    if plan.pairs and known.kind != "factors":
+        raise ValueError(f"pairs: {context.name} is not trained on pairs; expected a flow in factors")
 
 
 def _first(context: Context, plan: Plan, name: str) -> FirstStage:
@@ -116,8 +134,8 @@ def _data(known: System, plan: Plan, names: list[str]) -> Data:
     return Data(training, First(validation, plan.validation) if plan.validation else validation)
 
 
-def _save(context: Context, name: str, network: BuiltGraph, done: Fitted) -> None:
-    weights.save(network.eval(), context.file(name), {"seconds": str(done.history[-1]["seconds"])})
+def _save(context: Context, name: str, network: BuiltGraph, done: Fitted, identity: dict[str, str]) -> None:
+    weights.save(network.eval(), context.file(name), {**identity, "seconds": str(done.history[-1]["seconds"])})
     seen = [mark for mark in done.history if mark["validation"] is not None]
     best = done.checkpoint.stem == "best"
     last = min(seen, key=lambda mark: mark["validation"] or 0.0) if best else done.history[-1]

@@ -167,11 +167,12 @@ def _uses_classifier(context: Context, features: str) -> bool:
 @torch.no_grad()
 def _loss(context: Context, parts: Interpreter, images: Batch, data: str) -> float:
     """The training's loss on the test part."""
+    noise = seeded(context.seed, *b"loss")
     if system(context.name).kind == "whole":
-        return float(losses.unsupervised(*parts.flow(parts.first.sample(images["image"]))).loss)
+        return float(losses.unsupervised(*parts.flow(parts.first.sample(images["image"], noise))).loss)
     pairs = drawn_pairs(context, data, len(images["image"]), names=parts.names)
     (*a, before), (*b, after) = (
-        parts.flow(parts.first.sample(pairs[side]["image"])) for side in ("example1", "example2")
+        parts.flow(parts.first.sample(pairs[side]["image"], noise)) for side in ("example1", "example2")
     )
     return float(losses.factor(a, b, before, after, pairs["factor"]).loss)
 

@@ -36,8 +36,9 @@ def examples(sets: Sets, root: str, size: int, key: str = "image") -> Data:
         key: what is needed beside: "class", "caption", "attributes" or no more than "image".
         sets: see :class:`zoo.net2net.configurations.Configuration`; "class" is the place in it.
         root: has a folder called like each of the sets (``celeba`` and ``coco`` as published, the others with images or
-            sub-folders of images; lists ``train.txt`` and ``validation.txt`` there, or else fixed shares, are the
-            parts), or none of them but images of one's own: a sub-folder for each domain.
+            sub-folders of images; lists ``train.txt`` and ``validation.txt`` there, folders ``train`` and ``val`` or
+            ``test``, or else fixed shares are the parts), or none of them but images of one's own: a sub-folder for
+            each domain.
 
     Raises:
         FileNotFoundError: naming the sets that are missing.
@@ -78,6 +79,9 @@ def _set(root: str, name: str, size: int, part: Part) -> Examples | RandomExampl
     file = place / {"train": "train.txt", "test": "validation.txt"}[part]
     if file.is_file():
         return folders.listed(file, place, size)
+    for test in ("val", "test"):  # as AFHQ is published, with a folder for each kind of animal below
+        if (place / "train").is_dir() and (place / test).is_dir():
+            return folders.folder(place / {"train": "train", "test": test}[part], size)
     share = SHARES.get(name, SHARE)
     return folders.split(folders.folder(place, size), {"train": share, "test": 1 - share})[part]
 

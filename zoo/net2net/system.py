@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from flowkit.graph import BuiltGraph
 from zoo import published
 from zoo.data import zcodes
+from zoo.data.folders import ImageFiles
 from zoo.experts.biggan import BigGAN
 from zoo.experts.labels import Labelator
 from zoo.net2net import data, experts, stand_ins, words
@@ -88,7 +89,17 @@ def system(
             made = _translation(context, configuration, flow, given, rate, mean)
     if made.examples is not None:
         _check(made)
+        _say_labels(context, made)
     return made
+
+
+def _say_labels(context: Context, made: System) -> None:
+    """Which of one's own folders is which label: the authors' networks have an order of their own."""
+    if made.configuration.domains and isinstance(made.data.train, ImageFiles):
+        published = [" and ".join(group) for group in made.configuration.sets]
+        said = [f"{k} {own} (published: {theirs})" for k, (own, theirs) in
+                enumerate(zip(made.data.train.classes, published, strict=True))]  # fmt: skip
+        context.console.print(f"labels, by the names of the folders: {', '.join(said)}", highlight=False)
 
 
 def _translation(

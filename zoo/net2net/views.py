@@ -95,12 +95,14 @@ def film(opened: Opened, frames: Tensor | None, domain: int, label: int, steps: 
         name: of the file, see :func:`zoo.data.video.write`.
 
     Raises:
-        ValueError: for a flow that is not between domains, or no such domain.
+        ValueError: for a flow that is not between domains, no such domain, or fewer than 2 steps.
     """
     every = domains(opened)
     for option, number in (("domain", domain), ("label", label)):
         if not 0 <= number < len(every):
             raise ValueError(f"{option}: expected 0 to {len(every) - 1}, got {number}")
+    if steps < 2:
+        raise ValueError(f"steps: expected at least 2, got {steps}")
     wanted = every[label : label + 1]
     if frames is None:
         others = [k for k, c in enumerate(opened.known) if not c[label]]

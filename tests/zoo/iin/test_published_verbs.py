@@ -107,6 +107,9 @@ def test_factors_of_the_network_are_the_attributes_that_pairs_share(
         ([NAME, "factors=handsome,residual", "sizes=32,32"], "attributes: handsome unknown; CelebA has 5_o_Clock"),
         (["iin/tiny-factors", "factors=shape,residual"], "factors: digits has digit, colour, residual, got shape"),
         ([NAME, "validation=10001"], "samples: expected 1 to 10000"),
+        (["iin/tiny", "pairs=x.safetensors"], "pairs: iin/tiny is not trained on pairs"),
+        (["iin/tiny-ae", "first=x.safetensors"], "first: iin/tiny-ae is a first stage"),
+        (["iin/tiny-ae", "--weights", "x.safetensors"], "begins with weights of its own"),
     ],
 )
 def test_refusals(
@@ -127,3 +130,17 @@ def test_another_first_stage_than_the_folders_is_refused(
     given = [f"data={faces}", f"first={autoencoder}", "steps=1", *SIZES, "--out", str(tmp_path)]
     assert cli.main(["train", NAME, *given]) == 1
     assert "holds other weights than" in capsys.readouterr().err
+
+
+def test_a_flow_is_refused_beside_another_first_stage_than_it_was_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path)]
+    assert cli.main(["train", "iin/tiny", "steps=1", "batch=4", "validation=4", *out]) == 0
+    evaluate = ["evaluate", "iin/tiny", "count=4", "features=none", *out]
+    assert cli.main(evaluate) == 0
+    loss = json.loads((tmp_path / "evaluate.json").read_text())["loss"]
+    assert cli.main(evaluate) == 0 and json.loads((tmp_path / "evaluate.json").read_text())["loss"] == loss
+    weights.save(registry.build("iin/tiny-ae"), tmp_path / "iin-tiny-ae.safetensors")
+    assert cli.main(evaluate) == 1
+    assert "iin/tiny-ae has other weights than it was trained on" in capsys.readouterr().err

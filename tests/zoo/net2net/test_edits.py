@@ -66,6 +66,7 @@ def test_a_film_is_shown_in_another_domain(tmp_path: Path, monkeypatch: pytest.M
         expected = opened.decode(opened.flow.inverse(v, torch.eye(2)[1:].expand(3, -1))[0])
     assert close(written["film.gif"], torch.cat([frames, expected], 3))
     assert run("video", net, "label=2", "steps=2", out=out) == 1
+    assert run("video", net, "steps=0", out=out) == 1
 
 
 def test_layers_of_a_segmentation_network_are_diagnosed(tmp_path: Path, drawn: Drawn) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.zoo.net2net import layouts
+from zoo.data import zcodes
 from zoo.data.folders import read_image
 from zoo.data.images import nchw, smallest_centre
 from zoo.net2net import data
@@ -40,6 +41,14 @@ def test_lists_are_the_parts_where_there_are_any(tmp_path: Path) -> None:
     assert torch.equal(found.train[1]["image"], expected)  # type: ignore[index]
 
 
+def test_folders_are_the_parts_of_a_set_that_is_published_in_them(tmp_path: Path) -> None:
+    for part, count in (("train", 4), ("val", 3)):
+        for animal in ("cat", "dog"):
+            layouts.colours(tmp_path / "afhq" / part / animal, count)
+    found = data.examples((("afhq",),), str(tmp_path), 16)
+    assert found.validation is not None and (len(found.train), len(found.validation)) == (8, 6)
+
+
 def test_pictures_of_ones_own_need_a_folder_for_each_domain(tmp_path: Path) -> None:
     for name in ("cats", "dogs", "owls"):
         layouts.colours(tmp_path / name, 10)
@@ -56,7 +65,7 @@ def test_codes_are_of_the_classes_that_coco_has_too() -> None:
     whole, small = data.biggan_codes(140, 1000, 6), data.biggan_codes(12, 10, 6)
     assert whole.validation is not None and len(whole.validation) == 6 and len(whole.train) == 100_000
     draws = [whole.train.draw(k, np.random.RandomState(k))["class"] for k in range(20)]  # type: ignore[union-attr]
-    assert set(map(int, draws)) <= set(data.zcodes.COCO)
+    assert set(map(int, draws)) <= set(zcodes.COCO)
     assert small.validation is not None and int(data.batch(small.validation, 6, 0)["class"].max()) < 10
 
 
