@@ -87,3 +87,15 @@ def restricted_test_samples(
     random = np.random.RandomState(SEED)
     drawn = random.choice(COCO, count).astype(np.int64)
     return codes(random, count, size, truncation), drawn
+
+
+def training_of(classes: int, size: int) -> Training:
+    """Training samples for a generator: of the classes that COCO has, or of all if it knows fewer than ImageNet's."""
+    return Training(size=size, classes=tuple(COCO) if classes == CLASSES else tuple(range(classes)))
+
+
+def held_out_of(classes: int, size: int, count: int = TEST) -> tuple[Codes, Classes]:
+    """The authors' test set for the same classes; another count gives another set, not the beginning of theirs."""
+    if classes == CLASSES:
+        return restricted_test_samples(count, size)
+    return test_samples(count, size, classes)

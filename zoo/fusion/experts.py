@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from zoo import published, registry
+from zoo import registry
 from zoo.experts.biggan import BigGAN
-from zoo.experts.captioner import Captioner
 from zoo.experts.classifiers import greybox
 from zoo.experts.sentences import SentenceEncoder
 from zoo.net2net import memory
 from zoo.net2net.experts import Dequantiser, Features
+from zoo.net2net.words import captioner
 from zoo.training.batches import seeded
 from zoo.verbs import Context
 
@@ -114,9 +114,7 @@ def describer(context: Context, files: Files, dim: int) -> nn.Module:
             return Features(greybox("resnet50", "avgpool", weights=files.resnet or None))
     said = reader(context, files, dim)
     assert isinstance(said, SentenceEncoder)
-    captioner = files.captioner or published.fetch(context.name, "captioner")
-    words = files.words or published.fetch(context.name, "captioner-words")
-    return nn.Sequential(Captioner.from_files(captioner, words, legacy=True), said)
+    return nn.Sequential(captioner(files.captioner, files.words), said)
 
 
 def reader(context: Context, files: Files, dim: int) -> SentenceEncoder | Letters:

@@ -1,4 +1,4 @@
-"""The authors' files that Network Fusion needs; those of Net2Net, as no flow and no code of its own was released."""
+"""The authors' networks that Network Fusion needs; Net2Net's, as no flow and no code of its own was released."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoo.layouts import Rule
 from zoo.net2net import published as net2net
 from zoo.published import Published
 
-FILES = {key: net2net.FILES[key] for key in ("biggan-256", "dequant-vae", "captioner", "captioner-words")}
+FILES = {key: net2net.FILES[key] for key in ("biggan-256", "dequant-vae")}
 FLOWS = ("bert-to-biggan256", "sketch-to-biggan", "tiny")
 PUBLISHED: dict[str, Published] = {
     **{f"fusion/{name}": Published(prefix="flow.", beside=net2net.FLOW_EXTRAS) for name in FLOWS},

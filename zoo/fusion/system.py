@@ -63,11 +63,6 @@ def latent_of(generator: BigGAN) -> int:
     return int(generator.net.graph.input_shapes["latent"][0] or 0)
 
 
-def classes_of(generator: BigGAN) -> tuple[int, ...]:
-    """The classes that a flow is trained on: those that COCO has; all of a generator with fewer than ImageNet's."""
-    return tuple(zcodes.COCO) if generator.classes == zcodes.CLASSES else tuple(range(generator.classes))
-
-
 def held_out(generator: BigGAN, count: int, part: Literal["validation", "test"] = "test") -> tuple[Tensor, Tensor]:
     """Samples of the authors' test set for these classes: codes (count, Z) and classes (count,).
 
@@ -79,11 +74,7 @@ def held_out(generator: BigGAN, count: int, part: Literal["validation", "test"] 
     """
     if not 1 <= count <= zcodes.TEST // 2:
         raise ValueError(f"count: expected 1 to {zcodes.TEST // 2}, half of the test set, got {count}")
-    size = latent_of(generator)
-    if generator.classes == zcodes.CLASSES:
-        z, chosen = zcodes.restricted_test_samples(size=size)
-    else:
-        z, chosen = zcodes.test_samples(size=size, classes=generator.classes)
+    z, chosen = zcodes.held_out_of(generator.classes, latent_of(generator))
     rows = slice(count) if part == "validation" else slice(zcodes.TEST - count, zcodes.TEST)
     return torch.from_numpy(z[rows]), torch.from_numpy(chosen[rows])
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zoo import pictures, registry
-from zoo.data.zcodes import Training
+from zoo.data.zcodes import training_of
 from zoo.fusion import dequantising, experts, system
 from zoo.fusion.experts import Files
 from zoo.net2net.experiment import BASE_RATE, Net2BigGANFlow
@@ -51,7 +51,7 @@ def train(context: Context, files: Files, plan: Plan, settings: Fit) -> None:
     generator = module.experts.target
     z, chosen = system.held_out(generator, plan.validation, "validation")
     data = Data(
-        Training(size=system.latent_of(generator), classes=system.classes_of(generator)),
+        training_of(generator.classes, system.latent_of(generator)),
         [{"z": code, "class": label} for code, label in zip(z, chosen, strict=True)],
     )
     folder = context.out / "training" / context.name

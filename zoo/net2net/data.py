@@ -145,15 +145,8 @@ class Arrays:
 
 
 def biggan_codes(size: int, classes: int, count: int = zcodes.TEST) -> Data:
-    """Codes of BigGAN with the classes that COCO has, or with all of a generator that knows fewer than ImageNet's.
-
-    Arguments:
-        count: test samples; the authors' sets are whole ones, not the beginnings of longer ones.
-    """
-    if classes == zcodes.CLASSES:
-        return Data(zcodes.Training(size=size), Arrays(*zcodes.restricted_test_samples(count, size)))
-    every = tuple(range(classes))
-    return Data(zcodes.Training(size=size, classes=every), Arrays(*zcodes.test_samples(count, size, classes)))
+    """Codes of a BigGAN, ``count`` of them to test with; see :func:`zoo.data.zcodes.held_out_of`."""
+    return Data(zcodes.training_of(classes, size), Arrays(*zcodes.held_out_of(classes, size, count)))
 
 
 class Some:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -196,6 +197,11 @@ def describers(configuration: Configuration, text: str) -> tuple[Captioner, Sent
     """Captioner and sentence BERT; what the words do not name is the published, or in the cache."""
     words = Words.of(text, lambda word: False)
     words.refuse_others("source", "captioner", "words")
-    keys = {"captioner": "captioner", "words": "captioner-words"}
-    files = [words.options.get(k) or published.fetch("net2net/sbert-to-biggan256", key) for k, key in keys.items()]
-    return Captioner.from_files(files[0], files[1], legacy=True), sentences(configuration.source, words.file)
+    speaker = captioner(words.options.get("captioner", ""), words.options.get("words", ""))
+    return speaker, sentences(configuration.source, words.file)
+
+
+def captioner(file: str, words: str) -> Captioner:
+    """The authors' captioner, which says ``<start>`` and ``<end>``; of the published files where none is named."""
+    fetch = functools.partial(published.fetch, "net2net/sbert-to-biggan256")
+    return Captioner.from_files(file or fetch("captioner"), words or fetch("captioner-words"), legacy=True)
