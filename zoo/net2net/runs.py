@@ -44,6 +44,7 @@ class Plan:
         batch: pictures a step.
         autoencoder_rate, flow_rate: peaks of the learning-rate cycles.
         variants: encodings of every picture that the flow learns from, each of the picture moved by some pixels.
+        mirrored: whether every other variant is of the mirror image.
         shift: pixels by which pictures are moved at most.
         prior_weight: of the autoencoder's KL term.
         noise: on the conditions, in their deviations.
@@ -55,6 +56,7 @@ class Plan:
     autoencoder_rate: float = 3e-3
     flow_rate: float = 1e-3
     variants: int = 6
+    mirrored: bool = False
     shift: int = 1
     prior_weight: float = 0.5
     noise: float = 0.3
@@ -64,7 +66,7 @@ class Plan:
 PLANS = {
     "emoji": Plan(autoencoder=60, flow=30, noise=1.0),
     "tiny-pictures": Plan(autoencoder=2, flow=2, batch=16, variants=2),
-    "animalfaces": Plan(autoencoder=40, flow=20, batch=16, shift=3),
+    "animalfaces": Plan(autoencoder=40, flow=12, batch=16, flow_rate=2e-3, shift=3, mirrored=True),
 }
 
 
@@ -208,6 +210,8 @@ def flow_stage(task: Task, graph: Graph, first: Trained, seed: int) -> Stage:
     with torch.random.fork_rng():
         torch.manual_seed(mixed(seed, *b"variants"))
         moved = [shifted(scaled(train.images), plan.shift) for _ in range(plan.variants)]
+    if plan.mirrored:
+        moved[1::2] = [images.flip(-1) for images in moved[1::2]]
     posteriors = [expert.posterior(images) for images in moved]
     ways = range(max(map(len, train.texts), default=0))
     said = [conditions(task, train, way) for way in ways]
@@ -230,7 +234,7 @@ def flow_stage(task: Task, graph: Graph, first: Trained, seed: int) -> Stage:
         weight_decay=plan.weight_decay,
         seed=seed,
         options={"noise": plan.noise},
-        data=f"{_digest(task)} {plan.variants} {plan.shift}",
+        data=f"{_digest(task)} {plan.variants} {plan.mirrored} {plan.shift}",
         earlier=(first.fingerprint,),
     )  # fmt: skip
 
