@@ -15,7 +15,6 @@ from zoo.data.colours import large_digits
 from zoo.invariances.autoencoders import SmallAutoencoder
 from zoo.invariances.small import CONCEPTS, CUTS
 from zoo.invariances.stages import (
-    AutoencoderExperiment,
     ClassifierExperiment,
     ConceptExperiment,
     Expert,
@@ -24,6 +23,7 @@ from zoo.invariances.stages import (
 )
 from zoo.invariances.system import Layer, System
 from zoo.invariances.tasks import DigitPairs, Schedule, Task, biased_view
+from zoo.runs.autoencoder import AutoencoderExperiment
 from zoo.runs.stages import stage
 from zoo.training.batches import Batches, mixed, seeded
 from zoo.training.experiment import Experiment
@@ -126,7 +126,7 @@ def _autoencoder(task: Task, context: Context) -> Stage:
     noise = torch.randn(len(images), latent, generator=seeded(context.seed, *b"autoencoder"))
     experiment = partial(AutoencoderExperiment, view=task.view)
     return _stage(
-        task, context, "-autoencoder", "An autoencoder", "squared error + KL", task.plan.autoencoder, experiment,
+        task, context, "-autoencoder", "An autoencoder", "absolute error + KL", task.plan.autoencoder, experiment,
         (images, noise), options={"prior_weight": task.plan.prior_weight},
     )  # fmt: skip
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from flowkit import graph as g
-from zoo.blocks import flow
 from zoo.invariances.graph import cinn, concepts
 from zoo.registry import register
+from zoo.runs import networks as runs
 
-CELLS = 4  # pixels of a side where encoders end and decoders begin
+CELLS = 4  # pixels of a side where the classifier's convolutions end
 CUTS = ("conv", "dense", "logits")
 """Where the small classifiers are cut, from the image to the decision."""
 CONCEPTS = ("digit", "ink", "paper", "residual")
@@ -39,17 +39,13 @@ def classifier(
 
 @register(
     {
-        "digits-autoencoder": {"size": 16, "width": 24, "latent": DIGITS_LATENT},
-        "animalfaces-autoencoder": {"size": 64, "width": 24, "latent": FACES_LATENT},
+        "digits-autoencoder": {"size": 16, "latent": DIGITS_LATENT, "width": 24},
+        "animalfaces-autoencoder": {"size": 64, "latent": FACES_LATENT, "width": 24},
     }
 )
-def autoencoder(size: int = 16, width: int = 24, latent: int = DIGITS_LATENT, hidden: int = 256) -> g.Graph:
-    """Image (3, S, S) and noise (D,) -> latent = mean + deviation * noise, and the reconstruction in [-1, 1]."""
-    image, noise = g.input("image", (3, size, size)), g.input("noise", latent)
-    mean, deviation = g.call(_encoder(size, width, latent, hidden), image, name="encoder")
-    code = mean + deviation * noise
-    reconstruction = g.call(_decoder(size, width, latent, hidden), code, name="decoder")
-    return g.graph(latent=code, mean=mean, deviation=deviation, reconstruction=reconstruction)
+def autoencoder(size: int = 16, latent: int = DIGITS_LATENT, width: int = 24) -> g.Graph:
+    """Image (3, S, S) and noise (D,) -> latent, mean, deviation, and the reconstruction in [-1, 1]."""
+    return runs.autoencoder(size, latent, width)
 
 
 register(
@@ -91,25 +87,3 @@ def _down(x: g.Value, channels: int, name: str) -> g.Value:
 
 def _normed(x: g.Value, name: str) -> g.Value:
     return g.activation(g.norm(x, "batch", name=f"{name}_norm"), "leaky_relu", slope=0.1, name=f"{name}_relu")
-
-
-def _encoder(size: int, width: int, latent: int, hidden: int) -> g.Graph:
-    image = g.input("image", (3, size, size))
-    x = image
-    for level in range(_levels(size)):
-        x = _down(x, min(width * 2**level, 4 * width), f"down_{level}")
-    x = flow.fully_connected(g.flatten(x), 2 * latent, hidden, depth=0)
-    mean, spread = g.chunk(x)
-    return g.graph(mean=mean, deviation=g.activation(spread, "softplus", name="deviation"))
-
-
-def _decoder(size: int, width: int, latent: int, hidden: int) -> g.Graph:
-    code = g.input("latent", latent)
-    levels = _levels(size)
-    channels = [min(width * 2**level, 4 * width) for level in range(levels)]
-    x = flow.fully_connected(code, channels[-1] * CELLS**2, hidden, depth=0)
-    x = _normed(g.reshape(x, (channels[-1], CELLS, CELLS)), "unfolded")
-    for level in reversed(range(1, levels)):
-        x = g.conv_transpose(x, channels[level - 1], bias=False, name=f"up_{level}")
-        x = _normed(g.conv2d(_normed(x, f"up_{level}"), x.channels, bias=False, name=f"conv_{level}"), f"conv_{level}")
-    return g.graph(image=g.activation(g.conv_transpose(x, 3, name="paint"), "tanh", name="image"))

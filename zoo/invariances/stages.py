@@ -1,4 +1,4 @@
-"""Training of the small systems: classifier, autoencoder, one flow a cut, and the flow to concepts."""
+"""Training of the small systems: classifier, one flow a cut, and the flow to concepts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowkit.graph import BuiltGraph
-from zoo.demo.losses import classification, evidence
+from zoo.demo.losses import classification
 from zoo.iin import losses
 from zoo.invariances.experiment import concept_loss
 from zoo.training.experiment import Experiment
@@ -32,23 +32,6 @@ class ClassifierExperiment(Experiment):
     def score(self, batch: tuple[Tensor, ...]) -> Tensor:
         images, labels = batch
         return classification(self.network(images)[-1], labels)
-
-
-class AutoencoderExperiment(Experiment):
-    """Trains a variational autoencoder; batches are (stored images, labels) or, to validate, (images, noise)."""
-
-    def __init__(self, network: BuiltGraph, view: View, prior_weight: float, **options: Any) -> None:
-        super().__init__(network, **options)
-        self.view, self.prior_weight = view, prior_weight
-        self.latent = network.graph.output_shapes["latent"][0] or 0
-
-    def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
-        return self.score((self.view(*batch), torch.randn(len(batch[0]), self.latent)))
-
-    def score(self, batch: tuple[Tensor, ...]) -> Tensor:
-        images, noise = batch
-        _, mean, deviation, reconstruction = self.network(images, noise)
-        return evidence(reconstruction, images, mean, deviation, self.prior_weight)
 
 
 class InvarianceExperiment(Experiment):

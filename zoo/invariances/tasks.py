@@ -14,6 +14,7 @@ from zoo.data.colours import coloured, draw_colours, large_digits, palette
 from zoo.data.digits import Split, augment
 from zoo.invariances.small import CONCEPTS
 from zoo.invariances.stages import View
+from zoo.runs.autoencoder import moved
 from zoo.training.batches import seeded
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -35,7 +36,7 @@ class Plan:
     Arguments:
         every: epochs between validations and checkpoints.
         weight_decay: of AdamW.
-        prior_weight: of the autoencoder's KL term: how much noise its latents carry.
+        prior_weight: of the autoencoder's KL term.
     """
 
     classifier: Schedule
@@ -43,12 +44,12 @@ class Plan:
     flow: Schedule
     every: int = 5
     weight_decay: float = 1e-2
-    prior_weight: float = 0.02
+    prior_weight: float = 0.2
 
 
 PLANS = {
-    "digits": Plan(Schedule(30, 4e-3, 64), Schedule(150, 4e-3, 64), Schedule(90, 3e-3, 128)),
-    "animalfaces": Plan(Schedule(20, 3e-3, 32), Schedule(60, 3e-3, 32), Schedule(25, 2e-3, 64), prior_weight=0.2),
+    "digits": Plan(Schedule(30, 4e-3, 64), Schedule(120, 4e-3, 64), Schedule(90, 3e-3, 128)),
+    "animalfaces": Plan(Schedule(20, 3e-3, 32), Schedule(40, 3e-3, 16), Schedule(25, 2e-3, 64), prior_weight=0.5),
 }
 
 
@@ -63,11 +64,8 @@ def biased_view(images: Tensor, labels: Tensor) -> Tensor:
 
 
 def faces_view(images: Tensor, labels: Tensor) -> Tensor:
-    """Faces, half of them mirrored, the batch moved by some pixels."""
-    images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images, images.flip(3))
-    padded = torch.nn.functional.pad(images, (SHIFT,) * 4, mode="replicate")
-    top, left = torch.randint(2 * SHIFT + 1, (2,)).tolist()
-    return padded[..., top : top + images.shape[2], left : left + images.shape[3]]
+    """Faces, each mirrored or not and moved by some pixels."""
+    return moved(images, SHIFT)
 
 
 class DigitPairs:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,11 +18,11 @@ from zoo.data.images import downsample
 from zoo.downloads import cache
 from zoo.experts.sentences import SentenceEncoder, bundled
 from zoo.net2net.small import LOW
-from zoo.runs.autoencoder import Autoencoder, AutoencoderExperiment, scaled, shifted
+from zoo.runs.autoencoder import Autoencoder, AutoencoderExperiment, moved, scaled, shifted
 from zoo.runs.stages import stage
 from zoo.runs.translator import Translation, TranslatorExperiment
 from zoo.training.batches import mixed, seeded
-from zoo.training.stage import Stage, Trained, run
+from zoo.training.stage import Stage, Trained, forget, run
 from zoo.verbs import Context
 
 SPLIT = 0
@@ -64,7 +63,7 @@ class Plan:
 
 
 PLANS = {
-    "emoji": Plan(autoencoder=60, flow=30, noise=1.0),
+    "emoji": Plan(autoencoder=60, flow=16, flow_rate=2e-3, noise=0.5, mirrored=True),
     "tiny-pictures": Plan(autoencoder=2, flow=2, batch=16, variants=2),
     "animalfaces": Plan(autoencoder=40, flow=12, batch=16, flow_rate=2e-3, shift=3, mirrored=True),
 }
@@ -182,14 +181,14 @@ def conditions(task: Task, part: Part, way: int = 0) -> Tensor:
 def autoencoder_stage(task: Task, graph: Graph, seed: int) -> Stage:
     """Expert two."""
     plan = task.plan
-    images = task.parts["validation"].images
+    images = scaled(task.parts["validation"].images)
     noise = torch.randn(len(images), graph.output_shapes["latent"][0] or 0, generator=seeded(seed, *b"validation"))
     return stage(
         f"net2net-{task.name}-autoencoder",
         "1/3 Expert two, an autoencoder",
         "absolute error + KL",
         graph,
-        AutoencoderExperiment,
+        partial(AutoencoderExperiment, view=lambda images: moved(scaled(images), plan.shift)),
         training=(task.parts["train"].images,),
         validation=(images, noise),
         epochs=plan.autoencoder,
@@ -198,8 +197,8 @@ def autoencoder_stage(task: Task, graph: Graph, seed: int) -> Stage:
         learning_rate=plan.autoencoder_rate,
         weight_decay=plan.weight_decay,
         seed=seed,
-        options={"prior_weight": plan.prior_weight, "shift": plan.shift},
-        data=_digest(task),
+        options={"prior_weight": plan.prior_weight},
+        data=f"{_digest(task)} {plan.shift}",
     )
 
 
@@ -245,7 +244,7 @@ def train(task: Task, context: Context) -> tuple[Translation, dict[str, Trained]
     first = train_autoencoder(task, context)
     made = flow_stage(task, graph, first, context.seed)
     if context.fresh:
-        _forget(made, context.out)
+        forget(context.out, f"{made.name}.*")
     second = run(made, context.out, context.console)
     return Translation(Autoencoder(first.network), second.network), {"autoencoder": first, "flow": second}, made
 
@@ -254,14 +253,8 @@ def train_autoencoder(task: Task, context: Context) -> Trained:
     """Trains expert two, unless the folder holds it."""
     stage = autoencoder_stage(task, graphs(context, task.name)[0], context.seed)
     if context.fresh:
-        _forget(stage, context.out)
+        forget(context.out, f"{stage.name}.*")
     return run(stage, context.out, context.console)
-
-
-def _forget(stage: Stage, folder: Path) -> None:
-    """Removes what an earlier training of a stage left."""
-    (folder / f"{stage.name}.safetensors").unlink(missing_ok=True)
-    shutil.rmtree(folder / f"{stage.name}.checkpoints", ignore_errors=True)
 
 
 def translation(context: Context, name: str) -> Translation:

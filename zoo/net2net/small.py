@@ -25,7 +25,7 @@ def autoencoder(size: int = 32, latent: int = 64, width: int = 32) -> g.Graph:
 
 register(
     {
-        "emoji": {"dim": 64, "condition": SENTENCE, "embedding": 64, "depth": 8, "hidden": 256, "layers": 1},
+        "emoji": {"dim": 64, "condition": SENTENCE, "embedding": 64, "depth": 6, "hidden": 64, "layers": 1},
         "tiny-pictures": {"dim": 8, "condition": 3 * LOW * LOW, "embedding": 8, "depth": 2, "hidden": 16},
         "animalfaces": {"dim": 96, "condition": 3 * LOW * LOW, "embedding": 96, "depth": 6, "hidden": 64, "layers": 1},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,30 +17,27 @@ OPPONENT = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
 
 
 class AutoencoderExperiment(Experiment):
-    """Trains :func:`autoencoder`; batches are (images,), uint8 (B, 3, S, S); to validate, (images, noise (B, D)).
+    """Trains :func:`autoencoder`; batches are what ``view`` takes; to validate, (images (B, 3, S, S), noise (B, D)).
 
     The absolute error is of brightness and opponent colours. Of red, green and blue its gradient is the same for all
     three wherever the brightness is further off than the colours are, which are then not learnt.
 
     Arguments:
+        view: a batch -> images (B, 3, S, S) in [-1, 1] as a training step sees them, drawn anew each time.
         prior_weight: of the KL divergence, beside the absolute error summed over pixels.
-        shift: random translations by up to this many pixels, and mirror images, in training.
     """
 
-    def __init__(self, network: BuiltGraph, prior_weight: float, shift: int, **options: Any) -> None:
+    def __init__(self, network: BuiltGraph, view: Callable[..., Tensor], prior_weight: float, **options: Any) -> None:
         super().__init__(network, **options)
-        self.prior_weight, self.shift = prior_weight, shift
+        self.view, self.prior_weight = view, prior_weight
         self.latent = network.graph.output_shapes["latent"][0] or 0
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
-        images = shifted(scaled(batch[0]), self.shift)
-        images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images, images.flip(3))
-        return self._evidence(images, torch.randn(len(images), self.latent))
+        images = self.view(*batch)
+        return self.score((images, torch.randn(len(images), self.latent)))
 
     def score(self, batch: tuple[Tensor, ...]) -> Tensor:
-        return self._evidence(scaled(batch[0]), batch[1])
-
-    def _evidence(self, images: Tensor, noise: Tensor) -> Tensor:
+        images, noise = batch
         _, mean, deviation, reconstruction = self.network(images, noise)
         error = opponent(reconstruction - images).abs().flatten(1).sum(1)
         return (error + self.prior_weight * divergence(mean, deviation)).mean()
@@ -74,6 +72,11 @@ def opponent(images: Tensor) -> Tensor:
 def scaled(images: Tensor) -> Tensor:
     """uint8 -> float32 in [-1, 1]."""
     return images.float() / 127.5 - 1
+
+
+def moved(images: Tensor, shift: int) -> Tensor:
+    """Images (B, C, H, W), every one mirrored or not and shifted, by chance."""
+    return shifted(torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images, images.flip(3)), shift)
 
 
 def shifted(images: Tensor, most: int) -> Tensor:
