@@ -7,6 +7,9 @@ takes the first stage's weights from a file, ours or the authors'; without, from
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 from zoo.verbs import Context, verb
@@ -30,7 +33,10 @@ def train(
     accumulate: int = 1,
     workers: int = 0,
 ) -> None:
-    """Trains the network, and its first stage before it if the folder has none; goes on where it was interrupted."""
+    """Trains the network, and its first stage before it if the folder has none; goes on where it was interrupted.
+
+    The learning rate is proportional to the samples of a step, batch x accumulate x devices, as the authors' is.
+    """
     from zoo.iin.training import Plan
     from zoo.iin.training import train as run
 
@@ -55,7 +61,8 @@ def sample(context: Context, *, first: str = "", rows: int = 6, columns: int = 1
     from zoo.iin import show
     from zoo.iin.interpreter import interpreter
 
-    show.samples(interpreter(context, first), context.seed, rows, columns, _file(context, "samples"))
+    with _picture(context, "samples") as file:
+        show.samples(interpreter(context, first), context.seed, rows, columns, file)
 
 
 @verb
@@ -68,7 +75,8 @@ def reconstruct(context: Context, *, data: str = "", first: str = "", count: int
     parts, images = interpreter(context, first), test_images(context, data, count)["image"]
     errors = analysis.identity_errors(parts, images)
     context.console.print("largest error after no edit: " + ", ".join(f"{k} {v:.1e}" for k, v in errors.items()))
-    show.reconstructions(parts, images, _file(context, "reconstructions"))
+    with _picture(context, "reconstructions") as file:
+        show.reconstructions(parts, images, file)
 
 
 @verb
@@ -79,9 +87,9 @@ def swap(context: Context, *, factor: int | str = 0, data: str = "", first: str 
     from zoo.iin.work import test_images
 
     parts, images = interpreter(context, first), test_images(context, data, 2 * count)["image"]
-    error = show.swaps(
-        parts, images[:count], images[count:], parts.index(str(factor)), _file(context, f"swap_{factor}")
-    )
+    index = parts.index(str(factor))
+    with _picture(context, f"swap_{factor}") as file:
+        error = show.swaps(parts, images[:count], images[count:], index, file)
     context.console.print(f"swapped twice: largest error of the images {error:.1e}", highlight=False)
 
 
@@ -93,7 +101,8 @@ def cross(context: Context, *, factor: int | str = 0, data: str = "", first: str
     from zoo.iin.work import test_images
 
     parts, images = interpreter(context, first), test_images(context, data, count)["image"]
-    show.crossed(parts, images, parts.index(str(factor)), _file(context, f"cross_{factor}"))
+    with _picture(context, f"cross_{factor}") as file:
+        show.crossed(parts, images, parts.index(str(factor)), file)
 
 
 @verb
@@ -107,14 +116,8 @@ def interpolate(
 
     parts, images = interpreter(context, first), test_images(context, data, 2 * count)["image"]
     index = parts.index(str(factor)) if factor != "" else None
-    show.lines(
-        parts,
-        images[:count],
-        images[count:],
-        steps,
-        index,
-        _file(context, f"interpolate_{'all' if factor == '' else factor}"),
-    )
+    with _picture(context, f"interpolate_{'all' if factor == '' else factor}") as file:
+        show.lines(parts, images[:count], images[count:], steps, index, file)
 
 
 @verb
@@ -134,7 +137,8 @@ def walk(
     from zoo.iin.work import test_images
 
     parts, images = interpreter(context, first), test_images(context, data, count)["image"]
-    show.walks(parts, images, parts.index(str(factor)), steps, rho, context.seed, _file(context, f"walk_{factor}"))
+    with _picture(context, f"walk_{factor}") as file:
+        show.walks(parts, images, parts.index(str(factor)), steps, rho, context.seed, file)
 
 
 @verb
@@ -172,7 +176,8 @@ def pairs(
     """Pairs that share a sketched concept: images in the style of one of two examples: files, or training images."""
     from zoo.iin.work import sketch
 
-    sketch(context, example1, example2, factor, data, count, _file(context, f"pairs_{factor}"))
+    with _picture(context, f"pairs_{factor}") as file:
+        sketch(context, example1, example2, factor, data, count, file)
 
 
 @verb
@@ -183,10 +188,12 @@ def demo(context: Context) -> None:
     _write(context, "metrics", run(context))
 
 
-def _file(context: Context, name: str) -> Any:
+@contextmanager
+def _picture(context: Context, name: str) -> Iterator[Path]:
+    """Where to draw; it is told once it is drawn."""
     path = context.out / f"{name}.png"
+    yield path
     context.console.print(f"{path}", highlight=False, soft_wrap=True)
-    return path
 
 
 def _write(context: Context, name: str, figures: dict[str, Any]) -> None:
