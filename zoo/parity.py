@@ -163,9 +163,13 @@ def checks_of(system: str) -> Checks:
 
 def main(paths: list[Path], console: Console) -> bool:
     """Runs files (and the .npz files of folders), prints every error; whether all passed."""
-    files = [file for path in paths for file in (sorted(path.rglob("*.npz")) if path.is_dir() else [path])]
+    found = {path: sorted(path.rglob("*.npz")) if path.is_dir() else [path] for path in paths}
+    for path in (path for path, files in found.items() if not files):
+        console.print(
+            f"{path}: expected .npz files, the folder has none", highlight=False, markup=False, soft_wrap=True
+        )
     reports = []
-    for file in files:
+    for file in (file for files in found.values() for file in files):
         report = run(file)
         reports.append(report)
         _print(report, console)

@@ -55,6 +55,12 @@ def test_what_cannot_be_run_counts_as_failed_and_says_why(tmp_path: Path, capsys
         assert reason in printed
 
 
+def test_a_folder_without_files_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["parity", str(tmp_path)]) == 1
+    first, last = capsys.readouterr().out.strip().splitlines()
+    assert "expected .npz files" in first and last == "0 files: 0 passed, 0 failed"
+
+
 def test_a_good_file_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["parity", str(GOOD)]) == 0
     assert capsys.readouterr().out.strip().splitlines()[-1] == "1 files: 1 passed, 0 failed"
