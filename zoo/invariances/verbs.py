@@ -60,8 +60,10 @@ def encode(
         v, logdet = cut.flow(tensors["latent"], z)
         tensors |= {f"{name}.z": z, f"{name}.v": v.detach(), f"{name}.logdet": logdet.detach()}
     context.out.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in tensors.items()}, context.out / "encoded.safetensors")
-    context.console.print(", ".join(f"{key} {tuple(value.shape)}" for key, value in tensors.items()), highlight=False)
+    file = context.out / "encoded.safetensors"
+    save_file({key: value.contiguous() for key, value in tensors.items()}, file)
+    shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in tensors.items())
+    context.console.print(f"{file}: {shapes}", highlight=False, soft_wrap=True)
 
 
 @of_system
