@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from zoo.verbs import Context, verb
+from zoo.verbs import Context, at_least_one, verb
 
 Features = Literal["auto", "inception", "classifier", "none"]
 
@@ -49,7 +49,7 @@ def dims(context: Context, *, data: str = "", first: str = "", count: int = 10_0
     """Estimates how many dimensions each factor needs, from pairs of the test part."""
     from zoo.iin.work import drawn_pairs, estimate
 
-    _at_least_one(count=count)
+    at_least_one(count=count)
     found, names = estimate(context, drawn_pairs(context, data, count), first)
     for name, score, size in zip(names, found.scores.tolist(), found.sizes, strict=True):
         context.console.print(f"{name:<12} score {score:7.4f}   dimensions {size:4d}", highlight=False)
@@ -62,7 +62,7 @@ def sample(context: Context, *, first: str = "", rows: int = 6, columns: int = 1
     from zoo.iin import show
     from zoo.iin.interpreter import interpreter
 
-    _at_least_one(rows=rows, columns=columns)
+    at_least_one(rows=rows, columns=columns)
     with _picture(context, "samples") as file:
         show.samples(interpreter(context, first), context.seed, rows, columns, file)
 
@@ -74,7 +74,7 @@ def reconstruct(context: Context, *, data: str = "", first: str = "", count: int
     from zoo.iin.interpreter import interpreter
     from zoo.iin.work import test_images
 
-    _at_least_one(count=count)
+    at_least_one(count=count)
     parts, images = interpreter(context, first), test_images(context, data, count)["image"]
     errors = analysis.identity_errors(parts, images)
     context.console.print("largest error after no edit: " + ", ".join(f"{k} {v:.1e}" for k, v in errors.items()))
@@ -89,7 +89,7 @@ def swap(context: Context, *, factor: int | str = 0, data: str = "", first: str 
     from zoo.iin.interpreter import interpreter
     from zoo.iin.work import test_images
 
-    _at_least_one(count=count)
+    at_least_one(count=count)
     parts, images = interpreter(context, first), test_images(context, data, 2 * count)["image"]
     index = parts.index(str(factor))
     with _picture(context, f"swap_{factor}") as file:
@@ -104,7 +104,7 @@ def cross(context: Context, *, factor: int | str = 0, data: str = "", first: str
     from zoo.iin.interpreter import interpreter
     from zoo.iin.work import test_images
 
-    _at_least_one(count=count)
+    at_least_one(count=count)
     parts, images = interpreter(context, first), test_images(context, data, count)["image"]
     with _picture(context, f"cross_{factor}") as file:
         show.crossed(parts, images, parts.index(str(factor)), file)
@@ -119,7 +119,7 @@ def interpolate(
     from zoo.iin.interpreter import interpreter
     from zoo.iin.work import test_images
 
-    _at_least_one(count=count)
+    at_least_one(count=count)
     parts, images = interpreter(context, first), test_images(context, data, 2 * count)["image"]
     index = parts.index(str(factor)) if factor != "" else None
     with _picture(context, f"interpolate_{'all' if factor == '' else factor}") as file:
@@ -142,7 +142,7 @@ def walk(
     from zoo.iin.interpreter import interpreter
     from zoo.iin.work import test_images
 
-    _at_least_one(count=count, steps=steps)
+    at_least_one(count=count, steps=steps)
     parts, images = interpreter(context, first), test_images(context, data, count)["image"]
     with _picture(context, f"walk_{factor}") as file:
         show.walks(parts, images, parts.index(str(factor)), steps, rho, context.seed, file)
@@ -155,7 +155,7 @@ def respond(
     """Response analysis: how a classifier's answer varies while one factor of an image walks at random."""
     from zoo.iin.work import responses, test_images
 
-    _at_least_one(steps=steps)
+    at_least_one(steps=steps)
     if image < 0:
         raise ValueError(f"image: expected 0 or more, got {image}")
     chosen = test_images(context, data, image + 1)
@@ -184,7 +184,7 @@ def pairs(
     """Pairs that share a sketched concept: images in the style of one of two examples: files, or training images."""
     from zoo.iin.work import sketch
 
-    _at_least_one(count=count)
+    at_least_one(count=count)
     with _picture(context, f"pairs_{factor}") as file:
         sketch(context, example1, example2, factor, data, count, file)
 
@@ -195,12 +195,6 @@ def demo(context: Context) -> None:
     from zoo.iin.demo import run
 
     _write(context, "metrics", run(context))
-
-
-def _at_least_one(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
 
 
 @contextmanager
