@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def _paper_parser(word: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(f"zoo {word}", description=_verb_help(word), formatter_class=_Text)
     parser.add_argument("verb")
     parser.add_argument("name", help="a registered network, as `zoo list` prints it")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="options of the verb or of the network")
+    parser.add_argument(
+        "settings", nargs="*", default=[], metavar="key=value", help="options of the verb or of the network"
+    )
     parser.add_argument("--out", type=Path, help="folder for weights, pictures, metrics (default: out/NAME)")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run left in the folder")
@@ -83,15 +86,18 @@ class _Text(argparse.RawDescriptionHelpFormatter):
 
 
 def _verb_help(word: str) -> str:
-    """Who knows the verb, and with which options."""
+    """Who knows the verb, and with which options, their defaults and choices."""
     lines = []
     for paper in verbs.papers():
         function = verbs.verbs(paper).get(word)
         if function is not None:
-            summary = (inspect.getdoc(function) or "").partition("\n")[0]
-            lines.append(f"{paper}: {summary}")
+            summary, *more = (inspect.getdoc(function) or "").splitlines()
+            lines += [f"{paper}: {summary}", *(f"    {line}".rstrip() for line in more if line)]
+            hints = typing.get_type_hints(function)
             for parameter in [*inspect.signature(function).parameters.values()][1:]:
-                lines.append(f"    {parameter.name}={parameter.default}")
+                hint = hints[parameter.name]
+                choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+                lines.append(f"    {parameter.name}={parameter.default}{'  of ' * bool(choices)}{', '.join(choices)}")
     return "\n".join(lines) or f"No paper of the zoo knows {word!r}."
 
 
@@ -144,14 +150,16 @@ def _parser() -> argparse.ArgumentParser:
 
     show = verbs_.add_parser("show", help="a network as text or as a picture, and what its authors published")
     show.add_argument("name", help="as `list` prints it")
-    show.add_argument("options", nargs="*", metavar="key=value", help="options of the network, such as depth=12")
+    show.add_argument(
+        "options", nargs="*", default=[], metavar="key=value", help="options of the network, such as depth=12"
+    )
     show.add_argument("--svg", type=Path, metavar="FILE", help="draw it into a file as well")
     show.set_defaults(command=_show)
 
     convert = verbs_.add_parser("convert", help="the authors' weights into ours, and ours into theirs")
     convert.add_argument("file", type=Path, help="a torch file of the authors, or a safetensors file of ours")
     convert.add_argument("name", help="the network whose weights it holds")
-    convert.add_argument("options", nargs="*", metavar="key=value", help="options of the network")
+    convert.add_argument("options", nargs="*", default=[], metavar="key=value", help="options of the network")
     convert.add_argument("--to", type=Path, help="the file to write (default: beside, .safetensors or .ckpt)")
     convert.set_defaults(command=_convert)
 
@@ -184,6 +192,7 @@ def _convert(options: argparse.Namespace) -> None:
 def _write_new(target: Path, write: Callable[[Path], object]) -> None:
     if target.exists():
         raise ValueError(f"convert: {str(target)!r} exists; remove it or name another file with --to")
+    target.parent.mkdir(parents=True, exist_ok=True)
     write(target)
 
 
@@ -228,5 +237,6 @@ def _show(options: argparse.Namespace) -> None:
     for line in published.describe(options.name):
         print(line)
     if options.svg is not None:
+        options.svg.parent.mkdir(parents=True, exist_ok=True)
         graph.draw(options.svg)
         print(f"drawn: {options.svg}")

@@ -40,11 +40,13 @@ class Checks:
         tolerances: where it is not 1e-5: by ``component`` or ``component:key``, patterns allowed; 0 is exact.
         scaled: prefixes of keys whose errors are relative to what is below 1, too: to an entry's largest value or, if
             that is more, to the smaller of 1 and the largest value of all entries with the prefix.
+        inputs: components whose files hold what other files start from, and nothing to compare.
     """
 
     components: Mapping[str, Component]
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     scaled: Sequence[str] = ()
+    inputs: Sequence[str] = ()
 
     def name(self, fixture: Fixture) -> str:
         """The component that a file's name means; ValueError with the known names if it is none of them."""
@@ -129,7 +131,11 @@ def run(path: str | Path) -> Report:
         return Report(path, fault=str(error))
     try:
         checks = checks_of(fixture.system)
-        computed = checks.components[checks.name(fixture)](fixture)
+        name = checks.name(fixture)
+        if not fixture.expected and name not in checks.inputs:
+            given = ", ".join(fixture.arrays) or "none"
+            raise ValueError(f"nothing to compare: expected entries such as out/y or loss/loss beside {given}")
+        computed = checks.components[name](fixture)
         lines = tuple(
             compare(
                 key, computed.get(key), fixture[key], checks.tolerance(fixture, key), checks.least_scale(fixture, key)
@@ -157,9 +163,13 @@ def checks_of(system: str) -> Checks:
 
 def main(paths: list[Path], console: Console) -> bool:
     """Runs files (and the .npz files of folders), prints every error; whether all passed."""
-    files = [file for path in paths for file in (sorted(path.rglob("*.npz")) if path.is_dir() else [path])]
+    found = {path: sorted(path.rglob("*.npz")) if path.is_dir() else [path] for path in paths}
+    for path in (path for path, files in found.items() if not files):
+        console.print(
+            f"{path}: expected .npz files, the folder has none", highlight=False, markup=False, soft_wrap=True
+        )
     reports = []
-    for file in files:
+    for file in (file for files in found.values() for file in files):
         report = run(file)
         reports.append(report)
         _print(report, console)
@@ -179,7 +189,7 @@ def _print(report: Report, console: Console) -> None:
     if report.fault:
         say(f"  {report.fault}")
     if report.passed and not report.lines:
-        say("  nothing to compare: it holds inputs alone, from which other files start")
+        say("  inputs that other files start from: read, nothing to compare")
     width = max((len(line.key) for line in report.lines), default=0)
     if report.lines:
         say(f"  {'entry':<{width}}  absolute  relative  tolerance")

@@ -101,6 +101,10 @@ class Fixture:
         """What the authors' code computed."""
         return [key for key in self.arrays if not key.startswith(GIVEN)]
 
+    def expects(self, *prefixes: str) -> bool:
+        """Whether they computed something below one of these prefixes."""
+        return any(key.startswith(prefixes) for key in self.expected)
+
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():

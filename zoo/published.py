@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from pickle import UnpicklingError
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo import weights
 from zoo.layouts import Layout
 
 if TYPE_CHECKING:
@@ -98,17 +98,11 @@ def read_checkpoint(path: str | Path) -> Any:
         FileNotFoundError: with the path tried.
         ValueError: if it is no torch file, or holds objects that are neither tensors nor plain data.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"weights: no file {str(path)!r}")
     with torch.serialization.safe_globals([*_plain_numpy(), *_callbacks()]):
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except (UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(
-                f"weights: expected a torch file of tensors and plain data, {str(path)!r} is none; if it was "
-                f"downloaded, remove it and download it again ({error})"
-            ) from error
+            return weights.read_torch(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; if it was downloaded, remove it and download it again") from error
 
 
 def tensors(checkpoint: Any) -> dict[str, Tensor]:

@@ -97,12 +97,13 @@ def list(pattern: str = "*") -> builtins.list[str]:
 
 
 def entry(name: str) -> Entry:
-    """The entry of a name; ValueError lists the names that exist."""
+    """The entry of a name; ValueError lists the names that exist, those of the paper if there is one of that name."""
     names = list()
     if name not in _ENTRIES:
         close = get_close_matches(name, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"name: expected one of {', '.join(names)}, got {name!r}{hint}")
+        hint = f" did you mean {close[0]!r}?" if close else ""
+        known = list(f"{name.partition('/')[0]}/*") or names
+        raise ValueError(f"name: got {name!r};{hint} expected one of {', '.join(known)}")
     return _ENTRIES[name]
 
 

@@ -81,6 +81,13 @@ class Context:
             raise ValueError(f"--weights: the training of {self.name} begins with weights of its own; leave it out")
 
 
+def at_least_one(**numbers: int) -> None:
+    """Raises ValueError for an option that counts something and is below 1."""
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
+
+
 _VERBS: dict[tuple[str, str], Callable[..., None]] = {}
 
 

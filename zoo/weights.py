@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,31 @@ def _opened(path: str | Path) -> Iterator[Any]:
             yield file
     except SafetensorError as error:
         raise ValueError(f"weights: expected a safetensors file, {str(path)!r} is none ({error})") from error
+
+
+def read_torch(path: str | Path) -> Any:
+    """What is in a torch file of any age: nested dictionaries and lists of tensors, numbers and text, on the CPU.
+
+    Raises:
+        FileNotFoundError: with the path tried.
+        ValueError: if it is broken or no torch file, or holds objects that are neither tensors nor plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: no file {str(path)!r}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's unpickler stumbles over broken bytes wherever it happens to be
+        raise ValueError(
+            f"weights: expected a torch file of tensors and plain data, {str(path)!r} is none ({_reason(error)})"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What torch found in a file, a sentence, without its advice to load the file unsafely."""
+    _, _, found = str(error).rpartition("WeightsUnpickler error:")
+    first = re.split(r"[.]\s|\n", found.strip())[0]
+    return f"{type(error).__name__}: {first}".removesuffix(": ")
 
 
 def notes(path: str | Path) -> dict[str, str]:

@@ -14,10 +14,26 @@ def test_list_shows_names_sizes_and_summaries(capsys: pytest.CaptureFixture[str]
 
 
 def test_show_prints_and_draws_a_graph(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["show", "demo/translator", "depth=2", "--svg", str(tmp_path / "flow.svg")]) == 0
+    drawing = tmp_path / "new" / "flow.svg"
+    assert main(["show", "demo/translator", "depth=2", "--svg", str(drawing)]) == 0
     printed = capsys.readouterr().out
     assert "repeat ×2" in printed and "invertible: x ↔ z" in printed and "depth=2" in printed
-    assert (tmp_path / "flow.svg").read_text().lstrip().startswith("<svg")
+    assert drawing.read_text().lstrip().startswith("<svg")
+
+
+@pytest.mark.parametrize("verb", ["show", "sample"])
+def test_a_missing_name_is_asked_for(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb])
+    assert capsys.readouterr().err.endswith("arguments are required: name\n")
+
+
+def test_help_of_a_verb_lists_its_options_with_defaults_and_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    printed = capsys.readouterr().out
+    assert "iin: Trains the network" in printed and "precision=32-true  of 32-true, bf16-mixed\n" in printed
+    assert "learning rate is proportional to the samples of a step" in printed
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,12 @@ def test_what_cannot_be_run_counts_as_failed_and_says_why(tmp_path: Path, capsys
         assert reason in printed
 
 
+def test_a_folder_without_files_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["parity", str(tmp_path)]) == 1
+    first, last = capsys.readouterr().out.strip().splitlines()
+    assert "expected .npz files" in first and last == "0 files: 0 passed, 0 failed"
+
+
 def test_a_good_file_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["parity", str(GOOD)]) == 0
     assert capsys.readouterr().out.strip().splitlines()[-1] == "1 files: 1 passed, 0 failed"
@@ -70,9 +76,40 @@ def test_only_what_a_batch_norm_makes_arbitrary_has_a_wider_tolerance() -> None:
     assert report.passed
 
 
-def test_a_file_of_inputs_alone_passes_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_with_nothing_to_compare_fails(tmp_path: Path) -> None:
+    def bare(arrays: dict[str, np.ndarray]) -> None:
+        for key in [key for key in arrays if not key.startswith(("config", "state/", "in/"))]:
+            del arrays[key]
+
+    report = rewritten(tmp_path, bare)
+    assert not report.passed and "nothing to compare: expected entries such as out/y" in report.fault
+
+
+def test_images_that_other_files_start_from_pass_and_are_told_to_be_that(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["parity", str(GOOD.with_name("invariances_images.npz"))]) == 0
-    assert "nothing to compare: it holds inputs alone" in capsys.readouterr().out
+    assert "inputs that other files start from" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, left",
+    [
+        ("iin_ae__w8", ("in/z", "out/decode_z")),
+        ("invariances_embedder_dense", ("out/",)),
+        ("invariances_gblock", ("out/",)),
+    ],
+)
+def test_a_part_of_what_was_computed_is_enough(name: str, left: tuple[str, ...], tmp_path: Path) -> None:
+    with np.load(GOOD.with_name(f"{name}.npz")) as file:
+        np.savez(tmp_path / f"{name}.npz", **{key: file[key] for key in file.files if not key.startswith(left)})
+    report = parity.run(tmp_path / f"{name}.npz")
+    assert report.passed and report.lines, report
+
+
+@pytest.mark.parametrize("name", ["iin_aeloss__0", "iin_disc__sn", "invariances_spectralnorm"])
+def test_weights_of_something_else_are_named(name: str, tmp_path: Path) -> None:
+    with np.load(GOOD.with_name(f"{name}.npz")) as file:
+        np.savez(tmp_path / f"{name}.npz", **{key: file[key] for key in file.files}, **{"state/other": np.ones(3)})
+    assert "other" in parity.run(tmp_path / f"{name}.npz").fault
 
 
 def rewritten(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -> parity.Report:

@@ -97,8 +97,19 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "callback": Trap()}, tmp_path / "trap.ckpt")
     (tmp_path / "trap.pkl").write_bytes(pickle.dumps(Trap()))
     for name in ("trap.ckpt", "trap.pkl"):
-        with pytest.raises(ValueError, match="expected a torch file of tensors and plain data"):
+        with pytest.raises(ValueError, match="expected a torch file of tensors and plain data") as error:
             published.read_checkpoint(tmp_path / name)
+        assert "weights_only" not in str(error.value) and "add_safe_globals" not in str(error.value)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("new", [True, False])
+def test_a_file_cut_short_is_refused(new: bool, kept: float, tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(500)}, tmp_path / "whole.ckpt", _use_new_zipfile_serialization=new)
+    whole = (tmp_path / "whole.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(ValueError, match="expected a torch file .* remove it and download it again"):
+        published.read_checkpoint(tmp_path / "cut.ckpt")
 
 
 def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:

@@ -41,8 +41,13 @@ def test_overrides_stand_in_place_of_the_configuration() -> None:
 
 
 def test_unknown_names_and_options_are_refused_with_what_exists() -> None:
-    with pytest.raises(ValueError, match="demo/translator.*did you mean 'demo/translator'"):
+    with pytest.raises(
+        ValueError, match="did you mean 'demo/translator'.*demo/autoencoder, .*demo/translator"
+    ) as error:
         zoo.graph("demo/translater")
+    assert "iin/" not in str(error.value)
+    with pytest.raises(ValueError, match="demo/autoencoder, .*iin/celeba"):
+        zoo.graph("translator")
     with pytest.raises(ValueError, match="options among dim, condition, depth, .* got colour"):
         zoo.graph("demo/translator", colour=3)
     with pytest.raises(ValueError, match="depth expects int, got 2.5"):

@@ -25,11 +25,13 @@ Answers = dict[str, Tensor]
 NORMS: dict[str, Norm] = {"an": "actnorm", "bn": "batch", "in": "instance"}
 
 
-def loaded(network: g.Graph, rules: Sequence[Rule], state: Mapping[str, Tensor]) -> tuple[BuiltGraph, Layout]:
-    """The network in eval mode with the authors' weights."""
+def loaded(
+    network: g.Graph, rules: Sequence[Rule], state: Mapping[str, Tensor], beside: Sequence[str] = ()
+) -> tuple[BuiltGraph, Layout]:
+    """The network in eval mode with the authors' weights; ``beside`` are prefixes of weights of other networks."""
     net = network.build().eval()
     layout = Layout(net, rules)
-    layout.load(net, state)
+    layout.load(net, state, beside)
     return net, layout
 
 
@@ -174,7 +176,8 @@ def iin_ae(fixture: Fixture) -> Answers:
     answers = under("out/", numbers(posterior))
     answers["out/kl"] = posterior.kl()
     answers["out/last_feature"] = _before_last(parts.encoder, x)
-    answers["out/decode_z"] = parts.decoder(fixture["in/z"].flatten(1))
+    if "in/z" in fixture:
+        answers["out/decode_z"] = parts.decoder(fixture["in/z"].flatten(1))
     if "in/noise" in fixture or deterministic:
         answers["out/sample"] = posterior.mean if deterministic else posterior.sample(fixture["in/noise"].flatten(1))
         answers["out/reconstruction"] = parts.decoder(answers["out/sample"])

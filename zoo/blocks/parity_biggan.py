@@ -22,8 +22,11 @@ def spectralnorm(fixture: Fixture) -> Answers:
     """A convolution and a linear map; the gradient of the former; a call leaves the state as it is.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: if it does not, or if the file has weights of anything else.
     """
+    strangers = [key for key in fixture.state if not key.startswith(("conv.", "lin."))]
+    if strangers:
+        raise ValueError(f"spectralnorm: expected weights of conv and lin, got {', '.join(strangers)}")
     x, xl = fixture["in/x"], fixture["in/xl"]
     y, gradients = _spectral(fixture, "conv", x)
     yl, _ = _spectral(fixture, "lin", xl)
@@ -62,7 +65,7 @@ def gblock(fixture: Fixture) -> Answers:
     net, layout = generated(graph, biggan.block_rules(), fixture, unused_norms(given))
     inputs = (x, fixture["in/cond"].flatten(1)) if len(graph.inputs) > 1 else (x,)
     answers = {"out/y_eval": net(*inputs)}
-    if "out/y_train" in fixture:
+    if fixture.expects("out/y_train", "after_train/"):
         answers["out/y_train"] = net.train()(*inputs)
         answers |= {f"after_train/{key}": value for key, value in layout.write(net.state_dict()).items()}
     return answers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -94,7 +94,7 @@ def _net2net_pass(fixture: Fixture, net: BuiltGraph, distance: lpips.LPIPS, step
 
 def iin_disc(fixture: Fixture) -> Answers:
     """Two calls in training mode, what they leave in the buffers, then one in evaluation mode."""
-    net, layout = _iin_discriminator(fixture, fixture["in/real"], fixture.state, "discriminator.main.")
+    net, layout = _iin_discriminator(fixture, fixture["in/real"], "discriminator.main.", ("logvar",))
     net.train()
     answers = {
         "out/logits_real_first_call_train_mode": net(fixture["in/real"]),
@@ -104,23 +104,19 @@ def iin_disc(fixture: Fixture) -> Answers:
     return {**answers, "out/logits_real_eval_mode_after": net.eval()(fixture["in/real"])}
 
 
-def _iin_discriminator(
-    fixture: Fixture, x: Tensor, state: Mapping[str, Tensor], prefix: str
-) -> tuple[BuiltGraph, Layout]:
+def _iin_discriminator(fixture: Fixture, x: Tensor, prefix: str, beside: Sequence[str]) -> tuple[BuiltGraph, Layout]:
     given, width = fixture.config["Loss"], fixture.config.get("ndf", 64)
     layers, spectral = given.get("disc_num_layers", 3), given.get("spectral_norm", False)
     graph = discriminator.discriminator(x.shape[1], x.shape[-1], width, layers, "batch", spectral)
-    kept = {key: value for key, value in state.items() if key.startswith(prefix)}
-    return loaded(graph, discriminator.discriminator_rules(layers, "batch", spectral, prefix), kept)
+    return loaded(graph, discriminator.discriminator_rules(layers, "batch", spectral, prefix), fixture.state, beside)
 
 
 def iin_aeloss(fixture: Fixture) -> Answers:
     """All terms, gradients of the autoencoder's loss before the discriminator's step, and of the discriminator's."""
     given, model, x = fixture.config["Loss"], fixture.config["Model"], fixture["in/x"]
     graph, norm = iin_autoencoder(fixture)
-    own = {key: value for key, value in fixture.state.items() if key.startswith("model.")}
-    net, layout = loaded(graph, autoencoder.autoencoder_rules(norm, "model."), own)
-    judge, judging = _iin_discriminator(fixture, x, fixture.state, "loss.discriminator.main.")
+    net, layout = loaded(graph, autoencoder.autoencoder_rules(norm, "model."), fixture.state, ("loss.",))
+    judge, judging = _iin_discriminator(fixture, x, "loss.discriminator.main.", ("model.", "loss.logvar"))
     judge.train()
     logvar = fixture.state["loss.logvar"].clone().requires_grad_()
     net.train()

@@ -39,7 +39,7 @@ def net2net_preprocess(config: Mapping[str, Any], given: Arrays) -> Results:
 
 def iin_preprocess(config: Mapping[str, Any], given: Arrays) -> Results:
     """``uint8_roundtrip``, ``mnist_<i>`` and ``celeba_<i>``; the noise is used up in this order."""
-    noise: Iterator[Any] = iter(given.get("in/noise", ()))
+    noise = _noise(given)
     results: Results = {}
     for index, image in enumerate(given.get("in/mnist_uint8", ())):
         results[f"mnist_{index}"] = images.iin_image(image[..., None], next(noise), config["mnist_size"])
@@ -51,11 +51,18 @@ def iin_preprocess(config: Mapping[str, Any], given: Arrays) -> Results:
     return results
 
 
+def _noise(given: Arrays) -> Iterator[Any]:
+    """The numbers that dequantise one image after the other; ValueError if there are fewer than images."""
+    drawn = given.get("in/noise", np.zeros(0))
+    yield from drawn
+    raise ValueError(f"in/noise: expected a number for each image, got {len(drawn)}")
+
+
 def iin_cmnist_pairs(config: Mapping[str, Any], given: Arrays) -> Results:
     """The table of pairs, and the coloured images and factor of each index asked for."""
     table = pairs.coloured_test_pairs(given["in/class"], config.get("seed", pairs.TEST_SEED))
     row = {int(place): index for index, place in enumerate(given.get("in/image_rows", ()))}
-    noise: Iterator[Any] = iter(given.get("in/noise", ()))
+    noise = _noise(given)
     results: Results = {
         "factor": table.factor,
         "same_idx": table.same,

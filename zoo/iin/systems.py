@@ -102,7 +102,8 @@ def dataset(
             the data set has. None: the paper's.
 
     Raises:
-        ValueError: without a folder, for a data set without pairs, or for factors that it does not have.
+        ValueError: without a folder, or with one for the digits; for a data set without pairs, or for factors that it
+            does not have.
         FileNotFoundError: naming the files that are missing, and where they belong.
     """
     from zoo.data import standard
@@ -112,6 +113,8 @@ def dataset(
     if pairs and names is not None and name in ("digits", "cmnist") and tuple(names) != CMNIST_FACTORS:
         raise ValueError(f"factors: {name} has {', '.join(CMNIST_FACTORS)}, got {', '.join(names)}")
     if name == "digits":
+        if folder:
+            raise ValueError(f"data: expected none, the digits come with scikit-learn, got {folder!r}")
         return ColouredDigits(part, single=not pairs)
     part = "train" if part == "train" else "test"
     if not folder:

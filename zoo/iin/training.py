@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +29,7 @@ class Plan:
         data: folder of the data set.
         first: file (or published key) with the first stage's weights, ours or the authors'; the folder keeps them.
         steps: 0 for the table's; the decay of the learning rate moves along.
-        batch: 0 for the table's; the learning rate does not change.
+        batch: 0 for the table's; the learning rate is proportional to the samples of a step, as the authors' (iin 3.2).
         every: steps between validations; 0 for the table's, or all steps if they are fewer.
         validation: samples that are looked at then; 0 for all of the part.
         pairs: file of the verb ``pairs``, to train a flow in factors on; there is no validation then.
@@ -73,10 +73,12 @@ def train(context: Context, plan: Plan, name: str | None = None, options: dict[s
     first = None if known.first is None else _first(context, plan, known.first)
     steps = plan.steps or known.steps
     context.console.rule(f"[bold]{name}[/bold] ({network.graph.parameters:,} parameters)", align="left", style="dim")
-    module = experiment(known, network, first, steps)
+    batch = plan.batch or known.batch
+    samples = batch * plan.accumulate * plan.devices
+    module = experiment(replace(known, rate=known.rate * samples / known.batch), network, first, steps)
     settings = Fit(
         steps,
-        plan.batch or known.batch,
+        batch,
         min(plan.every or known.every, steps),
         plan.accumulate,
         plan.precision,

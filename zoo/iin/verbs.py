@@ -7,9 +7,12 @@ takes the first stage's weights from a file, ours or the authors'; without, from
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
-from zoo.verbs import Context, verb
+from zoo.verbs import Context, at_least_one, verb
 
 Features = Literal["auto", "inception", "classifier", "none"]
 
@@ -30,7 +33,10 @@ def train(
     accumulate: int = 1,
     workers: int = 0,
 ) -> None:
-    """Trains the network, and its first stage before it if the folder has none; goes on where it was interrupted."""
+    """Trains the network, and its first stage before it if the folder has none; goes on where it was interrupted.
+
+    The learning rate is proportional to the samples of a step, batch x accumulate x devices, as the authors' is.
+    """
     from zoo.iin.training import Plan
     from zoo.iin.training import train as run
 
@@ -43,6 +49,7 @@ def dims(context: Context, *, data: str = "", first: str = "", count: int = 10_0
     """Estimates how many dimensions each factor needs, from pairs of the test part."""
     from zoo.iin.work import drawn_pairs, estimate
 
+    at_least_one(count=count)
     found, names = estimate(context, drawn_pairs(context, data, count), first)
     for name, score, size in zip(names, found.scores.tolist(), found.sizes, strict=True):
         context.console.print(f"{name:<12} score {score:7.4f}   dimensions {size:4d}", highlight=False)
@@ -55,7 +62,9 @@ def sample(context: Context, *, first: str = "", rows: int = 6, columns: int = 1
     from zoo.iin import show
     from zoo.iin.interpreter import interpreter
 
-    show.samples(interpreter(context, first), context.seed, rows, columns, _file(context, "samples"))
+    at_least_one(rows=rows, columns=columns)
+    with _picture(context, "samples") as file:
+        show.samples(interpreter(context, first), context.seed, rows, columns, file)
 
 
 @verb
@@ -65,10 +74,12 @@ def reconstruct(context: Context, *, data: str = "", first: str = "", count: int
     from zoo.iin.interpreter import interpreter
     from zoo.iin.work import test_images
 
+    at_least_one(count=count)
     parts, images = interpreter(context, first), test_images(context, data, count)["image"]
     errors = analysis.identity_errors(parts, images)
     context.console.print("largest error after no edit: " + ", ".join(f"{k} {v:.1e}" for k, v in errors.items()))
-    show.reconstructions(parts, images, _file(context, "reconstructions"))
+    with _picture(context, "reconstructions") as file:
+        show.reconstructions(parts, images, file)
 
 
 @verb
@@ -78,10 +89,11 @@ def swap(context: Context, *, factor: int | str = 0, data: str = "", first: str 
     from zoo.iin.interpreter import interpreter
     from zoo.iin.work import test_images
 
+    at_least_one(count=count)
     parts, images = interpreter(context, first), test_images(context, data, 2 * count)["image"]
-    error = show.swaps(
-        parts, images[:count], images[count:], parts.index(str(factor)), _file(context, f"swap_{factor}")
-    )
+    index = parts.index(str(factor))
+    with _picture(context, f"swap_{factor}") as file:
+        error = show.swaps(parts, images[:count], images[count:], index, file)
     context.console.print(f"swapped twice: largest error of the images {error:.1e}", highlight=False)
 
 
@@ -92,8 +104,10 @@ def cross(context: Context, *, factor: int | str = 0, data: str = "", first: str
     from zoo.iin.interpreter import interpreter
     from zoo.iin.work import test_images
 
+    at_least_one(count=count)
     parts, images = interpreter(context, first), test_images(context, data, count)["image"]
-    show.crossed(parts, images, parts.index(str(factor)), _file(context, f"cross_{factor}"))
+    with _picture(context, f"cross_{factor}") as file:
+        show.crossed(parts, images, parts.index(str(factor)), file)
 
 
 @verb
@@ -105,16 +119,11 @@ def interpolate(
     from zoo.iin.interpreter import interpreter
     from zoo.iin.work import test_images
 
+    at_least_one(count=count)
     parts, images = interpreter(context, first), test_images(context, data, 2 * count)["image"]
     index = parts.index(str(factor)) if factor != "" else None
-    show.lines(
-        parts,
-        images[:count],
-        images[count:],
-        steps,
-        index,
-        _file(context, f"interpolate_{'all' if factor == '' else factor}"),
-    )
+    with _picture(context, f"interpolate_{'all' if factor == '' else factor}") as file:
+        show.lines(parts, images[:count], images[count:], steps, index, file)
 
 
 @verb
@@ -133,8 +142,10 @@ def walk(
     from zoo.iin.interpreter import interpreter
     from zoo.iin.work import test_images
 
+    at_least_one(count=count, steps=steps)
     parts, images = interpreter(context, first), test_images(context, data, count)["image"]
-    show.walks(parts, images, parts.index(str(factor)), steps, rho, context.seed, _file(context, f"walk_{factor}"))
+    with _picture(context, f"walk_{factor}") as file:
+        show.walks(parts, images, parts.index(str(factor)), steps, rho, context.seed, file)
 
 
 @verb
@@ -144,6 +155,7 @@ def respond(
     """Response analysis: how a classifier's answer varies while one factor of an image walks at random."""
     from zoo.iin.work import responses, test_images
 
+    at_least_one(steps=steps)
     if image < 0:
         raise ValueError(f"image: expected 0 or more, got {image}")
     chosen = test_images(context, data, image + 1)
@@ -172,7 +184,9 @@ def pairs(
     """Pairs that share a sketched concept: images in the style of one of two examples: files, or training images."""
     from zoo.iin.work import sketch
 
-    sketch(context, example1, example2, factor, data, count, _file(context, f"pairs_{factor}"))
+    at_least_one(count=count)
+    with _picture(context, f"pairs_{factor}") as file:
+        sketch(context, example1, example2, factor, data, count, file)
 
 
 @verb
@@ -183,10 +197,12 @@ def demo(context: Context) -> None:
     _write(context, "metrics", run(context))
 
 
-def _file(context: Context, name: str) -> Any:
+@contextmanager
+def _picture(context: Context, name: str) -> Iterator[Path]:
+    """Where to draw; it is told once it is drawn."""
     path = context.out / f"{name}.png"
+    yield path
     context.console.print(f"{path}", highlight=False, soft_wrap=True)
-    return path
 
 
 def _write(context: Context, name: str, figures: dict[str, Any]) -> None:

@@ -69,7 +69,8 @@ def own_cut(context: Context) -> str:
 def some_images(system: System, first: int, count: int) -> Any:
     """Images (count, C, H, W) from a place on; ValueError if there are not as many."""
     if not 0 <= first < first + count <= len(system.images):
-        raise ValueError(f"first, count: expected some of the {len(system.images)} images, got {first} and {count}")
+        there = f"the {len(system.images)} images, numbered from 0 on"
+        raise ValueError(f"images: expected some of {there}; asked for {count} from number {first} on")
     return system.images[first : first + count]
 
 
@@ -88,8 +89,9 @@ def say(context: Context, name: str, figures: Mapping[str, float]) -> None:
 
 
 def write(context: Context, name: str, figures: Mapping[str, Any]) -> None:
-    """Writes figures to ``NAME.json`` in the command's folder."""
+    """Writes figures, if there are any, to ``NAME.json`` in the command's folder, and says where all is."""
     context.out.mkdir(parents=True, exist_ok=True)
     path: Path = context.out / f"{name}.json"
-    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if figures:
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     context.console.print(f"written to {context.out}", highlight=False)

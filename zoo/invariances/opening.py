@@ -38,13 +38,15 @@ def cut(name: str) -> str:
 
 
 def task(context: Context, data: str) -> tasks.Task:
-    """The run that a network belongs to, with its data; ValueError for a network that belongs to none."""
+    """The run that a network belongs to, with its data; ValueError for one of no run, or a folder for the digits."""
     run = small(context.name)
     if run is None:
         raise ValueError(
             f"{context.name}: expected a network of invariances/digits or invariances/animalfaces, with the classifier "
             "and the autoencoder that go with it"
         )
+    if run == "digits" and data:
+        raise ValueError(f"data: expected none, the digits come with scikit-learn, got {data!r}")
     return tasks.task(run, data, context.seed)
 
 

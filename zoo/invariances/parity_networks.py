@@ -155,7 +155,7 @@ def _input(x: Tensor, side: int) -> Tensor:
 
 def fid(fixture: Fixture) -> Answers:
     """The Fréchet distance of two sets of features."""
-    first, second = (frechet.moments(torch.from_numpy(fixture.arrays[f"in/act_{side}"]).double()) for side in "ab")
+    first, second = (frechet.moments(torch.from_numpy(fixture.arrays[f"in/act_{s}"].astype(float))) for s in "ab")
     answers = {"out/fid": torch.tensor(frechet.frechet_distance(first, second), dtype=torch.float64)}
     for side, moments in zip("ab", (first, second), strict=True):
         answers[f"out/mu_{side}"] = torch.from_numpy(moments.mean)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 from zoo.invariances.asking import of_system, only_defaults, opened, own_cut, say, some_images, two_images, write
-from zoo.verbs import Context, verb
+from zoo.verbs import Context, at_least_one, verb
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -60,8 +60,10 @@ def encode(
         v, logdet = cut.flow(tensors["latent"], z)
         tensors |= {f"{name}.z": z, f"{name}.v": v.detach(), f"{name}.logdet": logdet.detach()}
     context.out.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in tensors.items()}, context.out / "encoded.safetensors")
-    context.console.print(", ".join(f"{key} {tuple(value.shape)}" for key, value in tensors.items()), highlight=False)
+    file = context.out / "encoded.safetensors"
+    save_file({key: value.contiguous() for key, value in tensors.items()}, file)
+    shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in tensors.items())
+    context.console.print(f"{file}: {shapes}", highlight=False, soft_wrap=True)
 
 
 @of_system
@@ -69,6 +71,7 @@ def visualize(context: Context, system: System, noise: Generator, *, image: int 
     """Shows what each layer does not see of an image: a row for each, with mean, variance and samples."""
     from zoo.invariances import views
 
+    at_least_one(draws=draws)
     one = some_images(system, image, 1)
     say(context, "visualize", views.layers(system, one, context.out / "visualize.png", draws, noise))
 
@@ -87,6 +90,7 @@ def sample(
     """Draws images with the representation of given ones: a row for each."""
     from zoo.invariances import views
 
+    at_least_one(draws=draws)
     images = some_images(system, first, count)
     figures: dict[str, float] = {}
     for name, cut in system.chosen(layer or own_cut(context)).items():
@@ -160,6 +164,7 @@ def attack(
     """Attacks the classifier (FGSM) and shows what its layers see of the attacked images."""
     from zoo.invariances import views
 
+    at_least_one(count=count, shown=shown)
     if epsilon <= 0:
         raise ValueError(f"epsilon: expected more than 0, got {epsilon}")
     chosen = system.chosen(layer or own_cut(context))
@@ -185,6 +190,7 @@ def texture(
     from zoo.invariances import views
     from zoo.invariances.cuts import RIVALS, Choice
 
+    at_least_one(draws=draws)
     rival = rival or RIVALS.get(context.name, "")
     choice = Choice(data, autoencoder, classifier, rival=rival, rival_classifier=rival_classifier)
     system, noise = opened(context, choice)
@@ -232,6 +238,7 @@ def explain(
     """Tells how much of the variance of the latent and of the concepts each layer explains: table and pictures."""
     from zoo.invariances import evaluation
 
+    at_least_one(draws=draws, repeats=repeats, count=count)
     found = evaluation.explain(system, system.images[:count], draws, repeats, noise)
     evaluation.draw_explanation(found, context.out)
     context.console.print(evaluation.explanation_table(found))

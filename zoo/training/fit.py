@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import lightning
@@ -269,10 +268,7 @@ def _state(checkpoint: dict[str, Any], callback: str) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        raise ValueError(
-            f"fit: the checkpoint {str(file)!r} cannot be read ({type(error).__name__}: {str(error)[:200]}); "
-            f"to remove it and begin anew: {RESTART}"
-        ) from error
+        checkpoint: dict[str, Any] = weights.read_torch(file)
+    except ValueError as error:
+        raise ValueError(f"fit: {error}; to remove it and begin anew: {RESTART}") from error
     return checkpoint

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import lightning
@@ -116,7 +115,7 @@ def _trained(stage: Stage, folder: Path, console: Console) -> Trained:
             stage.batches.epoch = start
             best = _fit(stage, experiment, _Reporter(progress, stage.batches, begun), checkpoints, resume)
     prefix = "network."
-    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+    state = weights.read_torch(best)["state_dict"]
     network.load_state_dict({key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)})
     notes = {"fingerprint": stage.fingerprint, "history": json.dumps(experiment.history)}
     weights.save(network, _file(stage, folder), notes)
@@ -191,8 +190,8 @@ def _resumable(stage: Stage, checkpoints: Path) -> tuple[Path | None, int]:
     """The last checkpoint of an interrupted run of the same stage and the epochs it has done; others are removed."""
     mark, last = checkpoints / "fingerprint", checkpoints / "last.ckpt"
     if mark.is_file() and mark.read_text() == stage.fingerprint and last.is_file():
-        with suppress(RuntimeError, EOFError, UnpicklingError):  # a file that was being written when the run was killed
-            return last, int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1
+        with suppress(ValueError):  # a file that was being written when the run was killed
+            return last, int(weights.read_torch(last)["epoch"]) + 1
     shutil.rmtree(checkpoints, ignore_errors=True)
     checkpoints.mkdir(parents=True)
     mark.write_text(stage.fingerprint)

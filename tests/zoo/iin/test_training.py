@@ -1,5 +1,6 @@
 """The IIN learns: a shared factor is found, the unsupervised loss falls, a run goes on where it stopped."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,6 +139,16 @@ def test_discriminator_joins_late_and_rests_in_evaluation(tmp_path: Path, spectr
     assert {"conv_0.weight", "conv_4.weight", "norm_1.running_mean"} <= moved
     batches = {"norm_1.num_batches_tracked": 6}  # three passes of each of two steps, none in validation
     assert {key: int(judge.state_dict()[key]) for key in batches} == batches
+
+
+@pytest.mark.parametrize(("plan", "factor"), [({}, 1), ({"batch": 128}, 2), ({"batch": 16, "accumulate": 2}, 0.5)])
+def test_learning_rate_is_proportional_to_the_samples_of_a_step(
+    plan: dict[str, int], factor: float, tmp_path: Path
+) -> None:
+    """The digits' batches are of 64; section 3.2: a base rate times the batch."""
+    train(Context("iin/tiny-classifier", tmp_path, Console(quiet=True)), Plan(steps=2, validation=4, **plan))
+    facts = json.loads((tmp_path / "training" / "iin" / "tiny-classifier" / "fit.json").read_text())
+    assert float(facts["hparams.rate"]) == pytest.approx(1e-3 * factor)
 
 
 def test_another_network_or_first_stage_is_another_run(tmp_path: Path) -> None:

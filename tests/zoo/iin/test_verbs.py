@@ -184,6 +184,10 @@ def test_a_classifier_answers_as_before_without_an_edit() -> None:
         ("iin/digits-classifier-factors", "sample", {"rows": 1}, "a classifier has no decoder"),
         ("iin/cmnist-factors", "dims", {}, "expected data=FOLDER"),
         ("iin/tiny-factors", "walk", {"rho": 1.0}, "rho: expected a number in"),
+        ("iin/tiny-factors", "cross", {"count": 0}, "count: expected at least 1, got 0"),
+        ("iin/tiny-factors", "dims", {"count": -1}, "count: expected at least 1, got -1"),
+        ("iin/tiny-factors", "sample", {"rows": -1}, "rows: expected at least 1, got -1"),
+        ("iin/tiny-factors", "swap", {"data": "folder"}, "data: expected none, the digits come with"),
         ("iin/digits-ae", "demo", {}, "expected iin/digits"),
     ],
 )
