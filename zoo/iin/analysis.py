@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from zoo.iin import edits
 from zoo.iin.interpreter import Interpreter
 from zoo.metrics.frechet import Features, frechet_distance, moments
 
+CHUNK = 100  # images that are made and described at a time
 Classify = Callable[[Tensor], Tensor]
 """Latents (B, C) -> classes (B,)."""
 
@@ -88,29 +89,25 @@ def identity_errors(parts: Interpreter, images: Tensor) -> dict[str, float]:
 
 
 def frechet_table(
-    parts: Interpreter, images: Tensor, features: Features, generator: torch.Generator
+    parts: Interpreter, batches: Iterable[Tensor], count: int, features: Features, generator: torch.Generator
 ) -> Mapping[str, float]:
     """The four distances of the published protocol (iin, section 4.1), each to the real images.
 
     Arguments:
-        images: (N, ch, H, W), real ones; as many are made.
+        batches: the real images, (B, ch, H, W) each, gone through once.
+        count: of these images; as many are made.
         features: of images.
     """
-    real = moments(_of(features, images))
-    plain = torch.randn(len(images), sum(parts.sizes), generator=generator)
-    made = {
-        "reconstructions": lambda rows: parts.first.decode(parts.first.sample(images[rows], generator)),
-        "samples without the flow": lambda rows: parts.first.decode(plain[rows]),
-        "samples": lambda rows: parts.images(list(plain[rows].split(parts.sizes, 1))),
-    }
-    found = {}
-    for name, make in made.items():
-        chunks = [features(make(rows)) for rows in torch.arange(len(images)).split(100)]
-        found[name] = frechet_distance(real, moments(torch.cat(chunks)))
-    order = torch.randperm(len(images), generator=generator)
-    halves = [moments(_of(features, images[rows])) for rows in order.tensor_split(2)]
-    return {**found, "real images, one half to the other": frechet_distance(*halves)}
-
-
-def _of(features: Features, images: Tensor) -> Tensor:
-    return torch.cat([features(rows) for rows in images.split(100)])
+    plain = torch.randn(count, sum(parts.sizes), generator=generator)
+    found: dict[str, list[Tensor]] = {"real": [], "reconstructions": []}
+    for images in (some for batch in batches for some in batch.split(CHUNK)):
+        found["real"].append(features(images))
+        found["reconstructions"].append(features(parts.first.decode(parts.first.sample(images, generator))))
+    found["samples without the flow"] = [features(parts.first.decode(some)) for some in plain.split(CHUNK)]
+    found["samples"] = [features(parts.images(some.split(parts.sizes, 1))) for some in plain.split(CHUNK)]
+    seen = {name: torch.cat(chunks) for name, chunks in found.items()}
+    real = seen.pop("real")
+    known, order = moments(real), torch.randperm(count, generator=generator)
+    distances = {name: frechet_distance(known, moments(made)) for name, made in seen.items()}
+    halves = [moments(real[places]) for places in order.tensor_split(2)]
+    return {**distances, "real images, one half to the other": frechet_distance(*halves)}

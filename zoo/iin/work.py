@@ -1,8 +1,9 @@
-"""What several verbs need: images of the test part, dimension estimates, responses, figures, sketched pairs."""
+"""What several verbs need: images, read as they go, dimension estimates, responses, figures, sketched pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,58 @@ from zoo.iin.stylize import synthesise
 from zoo.iin.systems import Part, dataset, factors, system
 from zoo.metrics.frechet import Features, inception
 from zoo.training.batches import mixed, seeded
+from zoo.training.draws import RandomExamples
 from zoo.verbs import Context
 
 Batch = dict[str, Any]
+SIDES = ("example1", "example2")  # of a batch of pairs
 JUDGE = "iin/digits-classifier"
 NONE = "none"  # of the networks that measure pictures
 SHOWN = 8  # images in a picture of pairs
 PROTOCOL = 10_000  # images that the published figures are computed on
 
 
+class Chosen:
+    """``count`` examples of a data set or all if fewer, at random but for the seed, read while they are iterated over.
+
+    Iterating gives batches of 500 at most, dicts of (B, ...).
+
+    Arguments:
+        examples: the data set.
+        seed: of the choice and of what the data set draws.
+        count: how many.
+    """
+
+    def __init__(self, examples: RandomExamples, seed: int, count: int) -> None:
+        self.examples, self.seed = examples, seed
+        self.places = np.random.RandomState(mixed(seed) % 2**32).permutation(len(examples))[:count].tolist()
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[Batch]:
+        random = self._random()
+        return (self._read(self.places[k : k + ROWS], random) for k in range(0, len(self), ROWS))
+
+    def batch(self) -> Batch:
+        """All of them at once."""
+        return self._read(self.places, self._random())
+
+    def _random(self) -> np.random.RandomState:
+        return np.random.RandomState(mixed(self.seed, 1) % 2**32)
+
+    def _read(self, places: Sequence[int], random: np.random.RandomState) -> Batch:
+        found: Batch = default_collate([self.examples.draw(place, random) for place in places])
+        return found
+
+
 def test_images(context: Context, data: str, count: int, part: Part = "test") -> Batch:
-    """A batch of ``count`` single images of a part, at random but for the seed; 0 for the protocol's, or all if fewer.
+    """A batch of ``count`` single images of a part, see :func:`chosen_images`."""
+    return chosen_images(context, data, count, part).batch()
+
+
+def chosen_images(context: Context, data: str, count: int, part: Part = "test") -> Chosen:
+    """``count`` single images of a part; 0 for the protocol's, or all if fewer.
 
     Raises:
         ValueError: for more than there are, or a negative number.
@@ -40,22 +82,22 @@ def test_images(context: Context, data: str, count: int, part: Part = "test") ->
     count = count or min(PROTOCOL, len(examples))
     if not 1 <= count <= len(examples):
         raise ValueError(f"images: expected 1 to {len(examples)}, all of the {part} part, got {count}")
-    return _batch(examples, context.seed, count)
+    return Chosen(examples, context.seed, count)
 
 
 def drawn_pairs(
     context: Context, data: str, count: int, part: Part = "test", names: Sequence[str] | None = None
-) -> Batch:
-    """A batch of up to ``count`` pairs of a part, with the factors' names as ``names``."""
-    examples = dataset(system(context.name).data, part, data, pairs=True, names=names)
-    return {**_batch(examples, context.seed, count), "names": list(factors(examples))}
+) -> Chosen:
+    """Up to ``count`` pairs of a part."""
+    return Chosen(dataset(system(context.name).data, part, data, pairs=True, names=names), context.seed, count)
 
 
-def estimate(context: Context, pairs: Batch, first: str) -> tuple[dims.Dims, Sequence[str]]:
+def estimate(context: Context, pairs: Chosen, first: str) -> tuple[dims.Dims, Sequence[str]]:
     """The dimension estimation of the command's first stage, and the factors' names."""
-    stage, names = first_stage(context, first), pairs["names"]
-    latents = [stage.mode(pairs[side]["image"]) for side in ("example1", "example2")]
-    return dims.estimate(latents[0], latents[1], pairs["factor"], len(names)), names
+    stage, names = first_stage(context, first), factors(pairs.examples)
+    found = [(*(stage.mode(batch[side]["image"]) for side in SIDES), batch["factor"]) for batch in pairs]
+    one, two, shared = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return dims.estimate(one, two, shared, len(names)), names
 
 
 def responses(context: Context, image: Tensor, steps: int, rho: float, first: str) -> dict[str, analysis.Response]:
@@ -70,19 +112,21 @@ def responses(context: Context, image: Tensor, steps: int, rho: float, first: st
 
 def figures(context: Context, data: str, first: str, features: str, count: int) -> dict[str, Any]:
     """What ``evaluate`` reports of a network, by kind."""
-    known, images = system(context.name), test_images(context, data, count)
+    known, images = system(context.name), chosen_images(context, data, count)
     stage = first_stage(context, first)
     if known.kind == "classifier":
-        return {"accuracy": _share(stage.classify(stage.mode(images["image"])).argmax(1) == images["class"])}
+        hits = [stage.classify(stage.mode(batch["image"])).argmax(1) == batch["class"] for batch in images]
+        return {"accuracy": float(torch.cat(hits).double().mean())}
     if known.kind == "autoencoder":
-        return _autoencoded(stage, images["image"], perceptual=known.data != "digits" and features != NONE)
+        return _autoencoded(stage, images, perceptual=known.data != "digits" and features != NONE)
     parts = interpreter(context, first)
-    found: dict[str, Any] = {"images": len(images["image"]), "loss": _loss(context, parts, images, data)}
+    found: dict[str, Any] = {"images": len(images), "loss": _loss(context, parts, images, data)}
     if stage.decodes and features != NONE:
         measure = _features(context, features)
         found["features"] = "classifier" if _uses_classifier(context, features) else "inception"
         generator = seeded(context.seed, *b"frechet")
-        for name, value in analysis.frechet_table(parts, images["image"], measure, generator).items():
+        batches = (batch["image"] for batch in images)
+        for name, value in analysis.frechet_table(parts, batches, len(images), measure, generator).items():
             found[f"Fréchet distance, {name}"] = value
     return found
 
@@ -114,13 +158,6 @@ def registered_factors(context: Context) -> list[str]:
     return list(registry.graph(context.name, **context.options).output_shapes)
 
 
-def _batch(examples: Any, seed: int, count: int) -> Batch:
-    chosen = np.random.RandomState(mixed(seed) % 2**32).permutation(len(examples))[:count]
-    random = np.random.RandomState(mixed(seed, 1) % 2**32)
-    batch: Batch = default_collate([examples.draw(int(index), random) for index in chosen])
-    return batch
-
-
 def _classify(context: Context, stage: FirstStage) -> Callable[[Tensor], Tensor]:
     """Classes of latents: the first stage's own, or of the digits that an autoencoder makes of them."""
     if not stage.decodes:
@@ -140,17 +177,18 @@ def judge_of(context: Context) -> FirstStage:
 
 
 @torch.no_grad()
-def _autoencoded(stage: FirstStage, images: Tensor, perceptual: bool) -> dict[str, Any]:
+def _autoencoded(stage: FirstStage, images: Chosen, perceptual: bool) -> dict[str, Any]:
     """Errors of reconstructions and the KL divergence from N(0, 1), means of the images."""
-    posterior = stage.posterior(images)
-    restored = torch.cat([stage.decode(rows) for rows in posterior.mode.split(ROWS)])
-    found = {"reconstruction error": float((restored - images).abs().mean())}
-    found["KL divergence"] = float(posterior.kl().mean())
-    if perceptual:
-        distance = lpips.published()
-        pairs = zip(images.split(ROWS), restored.split(ROWS), strict=True)
-        found["LPIPS"] = float(torch.cat([distance(x, y) for x, y in pairs]).mean())
-    return found
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    distance = lpips.published() if perceptual else None
+    for batch in images:
+        posterior = stage.posterior(batch["image"])
+        restored = stage.decode(posterior.mode)
+        found["reconstruction error"].append((restored - batch["image"]).abs().flatten(1).mean(1))
+        found["KL divergence"].append(posterior.kl())
+        if distance is not None:
+            found["LPIPS"].append(distance(batch["image"], restored).flatten())
+    return {name: float(torch.cat(values).mean()) for name, values in found.items()}
 
 
 def _features(context: Context, features: str) -> Features:
@@ -165,16 +203,22 @@ def _uses_classifier(context: Context, features: str) -> bool:
 
 
 @torch.no_grad()
-def _loss(context: Context, parts: Interpreter, images: Batch, data: str) -> float:
+def _loss(context: Context, parts: Interpreter, images: Chosen, data: str) -> float:
     """The training's loss on the test part."""
-    noise = seeded(context.seed, *b"loss")
-    if system(context.name).kind == "whole":
-        return float(losses.unsupervised(*parts.flow(parts.first.sample(images["image"], noise))).loss)
-    pairs = drawn_pairs(context, data, len(images["image"]), names=parts.names)
-    (*a, before), (*b, after) = (
-        parts.flow(parts.first.sample(pairs[side]["image"], noise)) for side in ("example1", "example2")
-    )
-    return float(losses.factor(a, b, before, after, pairs["factor"]).loss)
+    noise, whole = seeded(context.seed, *b"loss"), system(context.name).kind == "whole"
+    chosen = images if whole else drawn_pairs(context, data, len(images), names=parts.names)
+    loss = _whole_loss if whole else _factor_loss
+    means = [(float(loss(parts, batch, noise)), len(next(iter(batch.values())))) for batch in chosen]
+    return sum(mean * size for mean, size in means) / len(chosen)
+
+
+def _whole_loss(parts: Interpreter, images: Batch, noise: torch.Generator) -> Tensor:
+    return losses.unsupervised(*parts.flow(parts.first.sample(images["image"], noise))).loss
+
+
+def _factor_loss(parts: Interpreter, pairs: Batch, noise: torch.Generator) -> Tensor:
+    (*a, before), (*b, after) = (parts.flow(parts.first.sample(pairs[side]["image"], noise)) for side in SIDES)
+    return losses.factor(a, b, before, after, pairs["factor"]).loss
 
 
 def _read(file: str, size: int) -> Tensor:
@@ -182,7 +226,3 @@ def _read(file: str, size: int) -> Tensor:
     from zoo.data.folders import read_image
 
     return nchw(to_float(resize_smallest(read_image(Path(file)), size)))
-
-
-def _share(hits: Tensor) -> float:
-    return float(hits.double().mean())

@@ -75,8 +75,8 @@ def pairwise_distance(images: Tensor) -> float:
     return float(apart.sum() / (len(flat) * flat.shape[1] * (flat.shape[1] - 1)))
 
 
-def similarity(z: Tensor, again: Tensor, generator: torch.Generator | None = None) -> Similarity:
-    """Whether samples show what they were drawn for.
+def cosines(z: Tensor, again: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Cosines of representations, of (M, N) samples with their images and of N random pairs of images, both flat.
 
     Arguments:
         z: (N, ...), representations of N different images.
@@ -92,4 +92,9 @@ def similarity(z: Tensor, again: Tensor, generator: torch.Generator | None = Non
     own = torch.cosine_similarity(found, known[None], dim=-1).flatten()
     order = torch.randperm(len(z), generator=generator)
     others = torch.cosine_similarity(known[order], known[order.roll(1)], dim=-1)
-    return Similarity(*(Spread(float(c.mean()), float(c.std())) for c in (own, others)))
+    return own, others
+
+
+def similarity(samples: Tensor, random_pairs: Tensor) -> Similarity:
+    """Whether samples show what they were drawn for, by :func:`cosines`."""
+    return Similarity(*(Spread(float(c.mean()), float(c.std())) for c in (samples, random_pairs)))

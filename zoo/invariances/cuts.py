@@ -12,13 +12,12 @@ from torch import Tensor
 from flowkit.graph import BuiltGraph
 from zoo import published, registry, weights
 from zoo.data import folders, zcodes
-from zoo.data.digits import Split
 from zoo.experts.classifiers import Greybox
 from zoo.invariances import experts as fixed
 from zoo.invariances import pairs
 from zoo.invariances.autoencoders import Autoencoder, Generator
 from zoo.invariances.experts import Experts
-from zoo.invariances.system import Layer, System
+from zoo.invariances.system import Images, Layer, System, Unread
 from zoo.invariances.tasks import alternating
 from zoo.training.batches import mixed
 from zoo.verbs import Context
@@ -114,7 +113,7 @@ def _folder(data: str, described: Autoencoder) -> folders.ImageFiles:
     return folders.folder(data, described.size)
 
 
-def _images(context: Context, data: str, described: Autoencoder, own: Flow) -> tuple[Tensor, Tensor, int]:
+def _images(context: Context, data: str, described: Autoencoder, own: Flow) -> tuple[Images, Tensor, int]:
     """Images, labels, how many classes: a folder's (those held out if the flow was trained here), or what BigGAN draws.
 
     Of CelebA the test part, without classes, unless the flow's own part of a folder is held out. One of each class
@@ -126,8 +125,8 @@ def _images(context: Context, data: str, described: Autoencoder, own: Flow) -> t
     if data or not isinstance(described, Generator):
         held_out = own.trained_on_a_folder and not isinstance(described, Generator)
         found = _held_out(context, own, parts(data, described)) if held_out else _folder(data, described)
-        part = alternating(Split(*found.tensors()))
-        return part.images, part.labels, len(found.classes)
+        found = found.subset(alternating(found.labels))
+        return Unread(len(found), lambda place: found[place]["image"]), torch.tensor(found.labels), len(found.classes)
     with torch.no_grad():
         latents, classes = _drawn(described, mixed(context.seed, *b"drawn"))
         images = torch.cat([described.decode(latent[None]) for latent in latents])
@@ -239,6 +238,6 @@ def _concepts(file: str, described: Autoencoder) -> BuiltGraph | None:
     return flow.network
 
 
-def _of_concepts(concepts: BuiltGraph, described: Autoencoder, images: Tensor) -> System:
+def _of_concepts(concepts: BuiltGraph, described: Autoencoder, images: Images) -> System:
     """What edits need: no cut, and the latent's mean as features."""
     return System({}, None, described, lambda x: described.posterior(x)[0], images, None, {}, concepts, names(concepts))

@@ -49,7 +49,7 @@ def run(context: Context, data: str, draws: int, epsilon: float) -> None:
         system = runs.system(task, context)
         metrics = _figures(system, context, draws, epsilon or EPSILON[task.name])
         metrics["nll"] = _likelihoods(task, context, done)
-        metrics["accuracy"] = float((system.classify(system.images) == task.parts["test"].labels).float().mean())
+        metrics["accuracy"] = float((system.classify(system.images[:]) == task.parts["test"].labels).float().mean())
         metrics["settings"] = {"seed": context.seed, "draws": draws, **asdict(task.plan)}
         trained = sum(stage.seconds for stage in done.values())
         metrics["seconds"] = round(trained + time.perf_counter() - begun, 1)
@@ -75,7 +75,7 @@ def _figures(system: System, context: Context, draws: int, epsilon: float) -> di
     views.mixes(system, some[[2, 5]], out / "mix.png")
     views.interpolations(system, dict(system.layers), some[[2, 5]], out / "interpolate.png", 7)
     last = dict([*system.layers.items()][1:])
-    examples = system.images, system.labels
+    examples = system.images[:], system.labels
     metrics["attack"] = views.attack(system, last, examples, out / "attack.png", epsilon, 6, noise)
     metrics["attack"]["epsilon"] = epsilon
     final = [*system.layers.values()][-1]

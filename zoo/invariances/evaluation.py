@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
-from zoo.invariances.analysis import Similarity, pairwise_distance, similarity, statistics, variance_explained
+from zoo.invariances.analysis import Similarity, cosines, pairwise_distance, similarity, statistics, variance_explained
 from zoo.invariances.pictures import bars
 from zoo.invariances.system import Layer, System
 from zoo.invariances.views import class_kept
 from zoo.metrics.frechet import Features, Spread, frechet_spread, spread
+
+PIXELS = 2**23  # of the images that are measured at a time
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,47 @@ class CutFigures:
 
 
 def measure(system: System, layer: Layer, features: Features, draws: int, noise: torch.Generator) -> CutFigures:
-    """Figures of ``draws`` samples for each held-out image; each draw is one set of the Fréchet distance."""
-    images = system.images
+    """Figures of ``draws`` samples for each held-out image; each draw is one set of the Fréchet distance.
+
+    Images are read and samples drawn some at a time.
+    """
+    count = len(system.images)
+    places = torch.arange(count).tensor_split(-(-count * system.autoencoder.size**2 // PIXELS))
+    found = [_measured(system, layer, features, system.images[some.tolist()], draws, noise) for some in places]
+    means = {key: sum(some.means[key] * len(some.real) for some in found) / count for key in found[0].means}
+    cosine = (torch.cat(parts) for parts in zip(*(some.cosines for some in found), strict=True))
+    real, made = torch.cat([some.real for some in found]), torch.cat([some.made for some in found], 1)
+    return CutFigures(
+        means["variance"],
+        means["distance"],
+        means.get("class_kept"),
+        similarity(*cosine),
+        frechet_spread(real, made),
+    )
+
+
+class _Measured(NamedTuple):
+    """Of some images: figures, cosines of representations, features (N, F) and those of samples (M, N, F)."""
+
+    means: dict[str, float]
+    cosines: tuple[Tensor, Tensor]
+    real: Tensor
+    made: Tensor
+
+
+@torch.no_grad()
+def _measured(
+    system: System, layer: Layer, features: Features, images: Tensor, draws: int, noise: torch.Generator
+) -> _Measured:
     z = system.represent(layer, images)
     drawn = system.samples(layer, z, draws, noise)
     again = torch.stack([system.represent(layer, samples) for samples in drawn])
-    with torch.no_grad():
-        distance = frechet_spread(features(images), (features(samples) for samples in drawn))
-    return CutFigures(
-        statistics(drawn).spread,
-        pairwise_distance(drawn),
-        class_kept(system, images, drawn).get("class_kept"),
-        similarity(z, again, noise),
-        distance,
+    means = {"variance": statistics(drawn).spread, "distance": pairwise_distance(drawn)}
+    return _Measured(
+        means | class_kept(system, images, drawn),
+        cosines(z, again, noise),
+        features(images),
+        torch.stack([features(samples) for samples in drawn]),
     )
 
 

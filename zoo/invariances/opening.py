@@ -85,7 +85,7 @@ def _initialise(system: System, seed: int) -> None:
 
 def frames(system: System, path: str) -> Tensor:
     """The frames of a film; without a path, the first held-out image swinging: (N, 3, S, S) in [-1, 1]."""
-    size = system.images.shape[-1]
+    size = system.autoencoder.size
     if path:
         return video.read(path, size)
     turn = torch.linspace(0, 2 * math.pi, FRAMES + 1)[:-1]
@@ -108,4 +108,4 @@ def still(system: System, text: str) -> Tensor:
         if number >= len(system.images):
             raise ValueError(f"still: expected a file or a number below {len(system.images)}, got {number}")
         return system.images[number : number + 1]
-    return nchw(smallest_centre(read_image(Path(text)), system.images.shape[-1]))[None]
+    return nchw(smallest_centre(read_image(Path(text)), system.autoencoder.size))[None]

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from zoo.data import folders
 from zoo.data.pairs import members
 from zoo.data.standard import CelebA, CelebAPairs
-from zoo.training.fit import Data
+from zoo.invariances.system import Unread
+from zoo.training.draws import Data, Drawn
 
 SHARES = {"train": 0.9, "test": 0.1}
 """Of a folder, for every network that is trained on it: what one trains with, another is not shown as held out."""
@@ -25,7 +25,7 @@ ATTRIBUTES = {"hair": "Black_Hair", "glasses": "Eyeglasses", "gender": "Male", "
 Others have to be called as a column is.
 """
 CELEBA = Path("celeba") / "list_attr_celeba.txt"
-SHOWN = 1000  # faces of CelebA's test part that verbs work with
+SHOWN = 1000  # faces of CelebA's test part that verbs work with at most
 
 
 class ClassPairs:
@@ -77,10 +77,10 @@ def is_celeba(data: str) -> bool:
     return bool(data) and (Path(data) / CELEBA).is_file()
 
 
-def held_out_faces(data: str, size: int) -> Tensor:
-    """The first images (N, 3, size, size) of CelebA's test part, cropped as for training; errors as its data set."""
-    faces, random = CelebA(data, "test", size, "net2net"), np.random.RandomState(0)
-    return torch.stack([faces.draw(index, random)["image"] for index in range(min(SHOWN, len(faces)))])
+def held_out_faces(data: str, size: int) -> Unread:
+    """The first images (3, size, size) of CelebA's test part, cropped as for training; errors as its data set."""
+    drawn = Drawn(CelebA(data, "test", size, "net2net"), 0)
+    return Unread(min(SHOWN, len(drawn)), lambda place: drawn[place, place]["image"])
 
 
 def of(data: str, size: int, concepts: Sequence[str]) -> Data:

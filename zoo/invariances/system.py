@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +16,34 @@ from zoo.invariances.graph import beyond_embedder
 
 CHUNK, PIXELS = 256, 2**20  # images and pixels that a network sees at once, at most
 Expert = Callable[[Tensor], Tensor]
+
+
+class Images(Protocol):
+    """Images (N, C, H, W) in [-1, 1], by slices and lists of places: a tensor, or files that are read only then."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: slice | list[int], /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Images that are read each time they are indexed.
+
+    Arguments:
+        count: N.
+        read: the image (C, H, W) at a place.
+    """
+
+    count: int
+    read: Callable[[int], Tensor]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, chosen: slice | list[int]) -> Tensor:
+        places = range(self.count)[chosen] if isinstance(chosen, slice) else chosen
+        return torch.stack([self.read(place) for place in places])
 
 
 @dataclass(frozen=True)
@@ -39,7 +68,7 @@ class System:
         logits: images -> (B, K), with a gradient; None for a network that tells no classes, such as FaceNet.
         autoencoder: E and D.
         features: images -> (B, F), for Fréchet distances offline and for how far an edit moves them.
-        images, labels: held-out examples, (N, C, H, W) in [-1, 1] and (N,); no labels where the images' classes are not
+        images, labels: held-out examples, see :class:`Images`, and (N,); no labels where the images' classes are not
             those of the classifier.
         biases: two cuts or more, of classifiers with different biases, by what those are.
         concepts: the flow of latents to concepts, with ``names`` for them.
@@ -49,7 +78,7 @@ class System:
     logits: Expert | None
     autoencoder: Autoencoder
     features: Expert
-    images: Tensor
+    images: Images
     labels: Tensor | None
     biases: Mapping[str, Layer] = field(default_factory=dict)
     concepts: BuiltGraph | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -125,17 +127,25 @@ def task(name: str, data: str = "", seed: int = 0) -> Task:
         for part in ("validation", "test"):
             colours = draw_colours(len(parts[part]), seeded(seed, *part.encode()))
             parts[part] = Split(coloured(parts[part].images, *colours), parts[part].labels)
-        return Task(name, {**parts, "test": alternating(parts["test"])}, digits_view)
+        return Task(name, {**parts, "test": _alternated(parts["test"])}, digits_view)
     if not data:
         raise ValueError(f"invariances/{name}: expected data=FOLDER, with a sub-folder of images for each class")
     size = registry.graph(f"invariances/{name}").input_shapes["image"][1] or 0
     files = folders.split(folders.folder(data, size), SHARES, seed)
     parts = {part: Split(*found.tensors()) for part, found in files.items()}
-    return Task(name, {**parts, "test": alternating(parts["test"])}, faces_view)
+    return Task(name, {**parts, "test": _alternated(parts["test"])}, faces_view)
 
 
-def alternating(part: Split) -> Split:
-    """The same examples, one of each class after the other, so that the first few are different."""
-    rounds = [int((part.labels[:place] == label).sum()) for place, label in enumerate(part.labels)]
-    order = sorted(range(len(part)), key=lambda place: (rounds[place], int(part.labels[place])))
+def _alternated(part: Split) -> Split:
+    order = alternating(part.labels.tolist())
     return Split(part.images[order], part.labels[order])
+
+
+def alternating(labels: Sequence[int]) -> list[int]:
+    """The places of examples, one of each class after the other, so that the first few are different."""
+    seen: Counter[int] = Counter()
+    keys = []
+    for place, label in enumerate(labels):
+        keys.append((seen[label], label, place))
+        seen[label] += 1
+    return [place for *_, place in sorted(keys)]

@@ -144,3 +144,32 @@ def test_a_flow_is_refused_beside_another_first_stage_than_it_was_trained_on(
     weights.save(registry.build("iin/tiny-ae"), tmp_path / "iin-tiny-ae.safetensors")
     assert cli.main(evaluate) == 1
     assert "iin/tiny-ae has other weights than it was trained on" in capsys.readouterr().err
+
+
+def test_pictures_are_read_when_they_are_needed(
+    faces: Path, autoencoder: Path, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = f"data={faces}", ["--out", str(tmp_path)]
+    steps = ["steps=2", "every=2", "batch=3", "validation=4"]
+    assert cli.main(["train", NAME, data, f"first={autoencoder}", *steps, *SIZES, *out]) == 0
+    assert len(opened) == 2 * (2 * 3 + 4), "both of each pair, of two steps and of the validation"
+    opened.clear()
+    assert cli.main(["swap", NAME, data, "count=2", *out]) == 0
+    assert len(opened) == 4
+
+    at_once: list[int] = []
+    encode = FirstStage._encode
+
+    def encoded(self: FirstStage, images: Tensor) -> Tensor:
+        at_once.append(len(opened))
+        opened.clear()
+        return encode(self, images)
+
+    opened.clear()
+    monkeypatch.setattr(FirstStage, "_encode", encoded)
+    monkeypatch.setattr(work, "ROWS", 3)
+    assert cli.main(["evaluate", NAME, data, "count=8", "features=none", *out]) == 0
+    assert at_once == [6, 0, 6, 0, 4, 0], "pairs of two batches of three and one of two"
+    at_once.clear()
+    assert cli.main(["evaluate", "iin/celeba-ae", data, "count=8", "features=none", *out]) == 0
+    assert at_once == [3, 3, 2]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import zoo
 from zoo import verbs, weights
-from zoo.iin import analysis, edits, show
+from zoo.iin import analysis, edits, show, work
 from zoo.iin.first_stages import FirstStage
 from zoo.iin.interpreter import Interpreter, interpreter
 from zoo.iin.stylize import StoredPairs, colours, synthesise
@@ -146,6 +146,17 @@ def test_sample_writes_a_grid_of_the_size_asked_for(context: Context) -> None:
     verbs.run("sample", context, words({"rows": 2, "columns": 5}))
     height, width = imread(context.out / "samples.png").shape[:2]
     assert width == 2 * 12 + 5 * (64 + 4) and height > 2 * (64 + 4)
+
+
+@pytest.mark.parametrize("name", ["iin/tiny", "iin/tiny-ae", "iin/tiny-classifier"])
+def test_figures_do_not_depend_on_how_many_images_are_read_at_a_time(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Context(name, tmp_path, Console(quiet=True), random=True)
+    whole = work.figures(context, "", "", "auto", 250)
+    monkeypatch.setattr(work, "ROWS", 100)
+    parts = work.figures(context, "", "", "auto", 250)
+    assert parts.pop("features", "") == whole.pop("features", "") and parts == pytest.approx(whole, rel=1e-4)
 
 
 def test_evaluate_reports_four_distances(context: Context) -> None:

@@ -67,9 +67,9 @@ def test_pairwise_distance_is_the_mean_over_pairs() -> None:
 
 def test_similarity_of_copies_is_one_and_random_pairs_are_pairs_of_different_images() -> None:
     z = torch.eye(6)
-    found = analysis.similarity(z, 2 * z[None].expand(3, -1, -1))
+    found = analysis.similarity(*analysis.cosines(z, 2 * z[None].expand(3, -1, -1)))
     assert found.samples.mean == pytest.approx(1)
     assert found.samples.std == pytest.approx(0, abs=1e-6)
     assert found.random_pairs.mean == pytest.approx(0)
     with pytest.raises(ValueError, match="two images"):
-        analysis.similarity(z[:1], z[None, :1])
+        analysis.cosines(z[:1], z[None, :1])

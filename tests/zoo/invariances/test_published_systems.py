@@ -22,7 +22,7 @@ import zoo
 from tests.zoo.invariances.panels import panels, same
 from zoo import cli, published, registry, weights
 from zoo.experts import classifiers
-from zoo.invariances import experts, opening
+from zoo.invariances import evaluation, experts, opening
 from zoo.invariances.cuts import Choice
 from zoo.invariances.published import FILES
 from zoo.invariances.system import System
@@ -79,7 +79,8 @@ def words(folder: Path, data: str = "images") -> list[str]:
 def system(folder: Path) -> System:
     context = Context(NAME, folder, Console(), weights=str(folder / "conv5.ckpt"), options=OPTIONS)
     choice = Choice(str(folder / "images"), f"bigae-tiny:{folder / 'bigae.ckpt'}", "random")
-    return opening.system(context, choice)
+    system = opening.system(context, choice)
+    return replace(system, images=system.images[:])
 
 
 def run(folder: Path, out: Path, word: str, *options: str, data: str = "images") -> dict[str, float]:
@@ -242,6 +243,40 @@ def test_a_trained_cut_knows_its_experts(folder: Path, tmp_path: Path, capsys: p
     assert cli.main(sample) == 1
     assert "give autoencoder= and classifier=" in capsys.readouterr().err
     assert cli.main([*sample, f"autoencoder={spec}", "classifier=random"]) == 0
+
+
+def test_images_are_read_when_they_are_needed(
+    folder: Path, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(folder, tmp_path, "sample", "count=2", "draws=2", "first=3")
+    assert opened == ["3.png", "4.png"], "one of each class after the other"
+    opened.clear()
+    run(folder, tmp_path, "mix", "first=0", "second=9")
+    assert len(opened) == 2
+
+    at_once: list[int] = []
+    represent = System.represent
+
+    def represented(self: System, layer: Any, images: Tensor) -> Tensor:
+        at_once.append(len(opened))
+        opened.clear()
+        return represent(self, layer, images)
+
+    opened.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(System, "represent", represented)
+        patch.setattr(evaluation, "PIXELS", 4 * SIDE**2)
+        run(folder, tmp_path, "evaluate", "sets=2")
+    assert at_once == [4, 0, 0, 3, 0, 0, 3, 0, 0], "a batch, then two sets of samples of it"
+
+    opened.clear()
+    words = [OTHER, *SMALL, f"autoencoder=bigae-tiny:{folder / 'bigae.ckpt'}", "classifier=random"]
+    data = [f"data={folder / 'images'}", "--out", str(tmp_path)]
+    assert cli.main(["train", *words, *data, "steps=2", "batch=2", "every=2"]) == 0
+    assert len(opened) == 2 * 2 + 2, "two steps, the validation part"
+    opened.clear()
+    assert cli.main(["sample", OTHER, *data, "count=1", "draws=2"]) == 0
+    assert len(opened) == 1
 
 
 def test_a_trained_flow_is_refused_beside_another_cut_or_classifier(

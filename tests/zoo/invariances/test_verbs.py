@@ -18,7 +18,7 @@ from zoo import cli, registry, weights
 from zoo.data import video
 from zoo.data.colours import large_digits
 from zoo.data.digits import Split
-from zoo.invariances import attack, demo, opening, runs, tasks
+from zoo.invariances import attack, demo, evaluation, opening, runs, tasks
 from zoo.invariances.analysis import variance_explained
 from zoo.invariances.cuts import Choice
 from zoo.invariances.small import CONCEPTS, CUTS
@@ -225,6 +225,20 @@ def test_a_fresh_demo_forgets_its_own_files_alone(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     demo._forget(tmp_path, "digits")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_figures_hardly_depend_on_how_many_images_are_measured_at_a_time(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = system.layer("dense")
+    whole = evaluation.measure(system, layer, system.features, 2, noise())
+    monkeypatch.setattr(evaluation, "PIXELS", 100 * SIDE**2)
+    parts = evaluation.measure(system, layer, system.features, 2, noise())
+    assert parts.variance != whole.variance and parts.variance == pytest.approx(whole.variance, rel=0.05)
+    assert parts.distance == pytest.approx(whole.distance, rel=0.05)
+    assert parts.class_kept == pytest.approx(whole.class_kept, abs=0.05)
+    assert parts.similarity.samples.mean == pytest.approx(whole.similarity.samples.mean, abs=0.02)
+    assert parts.frechet.mean == pytest.approx(whole.frechet.mean, rel=0.1)
 
 
 def test_a_film_comes_back_from_its_file(tmp_path: Path) -> None:

@@ -309,3 +309,20 @@ def test_experts_that_do_not_fit_are_named(tmp_path: Path, capsys: pytest.Captur
     weights.save(zoo.build("net2net/tiny"), tmp_path / "flow.safetensors")
     assert run(*words[:-1], f"target={tmp_path / 'flow.safetensors'}", out=tmp_path) == 1
     assert "expected a network of image and noise" in capsys.readouterr().err
+
+
+def test_pictures_are_read_when_they_are_needed(tmp_path: Path, opened: list[str]) -> None:
+    data, net = f"data={layouts.colours(tmp_path / 'data', 40)}", "net2net/superresolution-faces"
+    words = [net, "--random", data, *LESS]
+    assert run("train", *words, "steps=2", "every=2", "batch=3", out=tmp_path / "out") == 0
+    assert len(opened) == 1 + 2 * 3 + 4, "one to check the experts with, two steps, the validation part"
+    opened.clear()
+    assert run("superres", *words, "count=4", "samples=1", out=tmp_path) == 0
+    assert len(opened) == 1 + 4
+    opened.clear()
+    autoencoder = ["net2net/ae-faces32", "--random", data, "down=2", "width=4"]
+    assert run("train", *autoencoder, "steps=2", "batch=3", out=tmp_path / "ae") == 0
+    assert len(opened) == 2 * 3 + 4
+    opened.clear()
+    assert run("reconstruct", *autoencoder, "count=4", out=tmp_path) == 0
+    assert len(opened) == 4
