@@ -14,6 +14,10 @@ constexpr bool many_registers = vector_bytes == 64;
 // Rows computed together, for so many vectors of sums in each. Rows often lie a multiple of 4 KiB apart, where their
 // lines share one set of L1: no more than eight, and those that follow are fetched into L2 alone.
 constexpr int rows_for(int vectors) { return vectors == 1 ? 8 : (many_registers ? 2 : 1) * (vectors < 4 ? 4 : 2); }
+// Columns computed together in transposed products, and the rows that are passed meanwhile: no more, as their lines too
+// share one set of L1.
+constexpr int columns_for(int vectors) { return many_registers ? (vectors < 3 ? 8 : 4) : 8 / (vectors == 3 ? 4 : vectors); }
+constexpr int64_t rows_of_block = 16;
 constexpr int most_vectors = 4;
 constexpr int most_dots = 4;             // samples up to which inputs are the lanes
 constexpr int64_t line = 64;             // bytes
@@ -194,7 +198,7 @@ void for_rows(int64_t groups, int64_t rows, int64_t together, int64_t work, cons
   });
 }
 
-// call(integral_constant<R>, row): R rows at a time, those left over one by one.
+// call(integral_constant<R>, row): R rows (or columns) at a time, those left over one by one.
 template <int R, class Call>
 void by_rows(int64_t first, int64_t last, const Call& call) {
   int64_t row = first;
@@ -281,28 +285,28 @@ void networks(const StackedMlp& a) {
     for (int64_t i = 0; i < a.groups * out; ++i) *to++ = y[i * a.samples + n];
 }
 
-// sums (inputs, vectors * lanes) += transposed R rows of W times grad: the gradient of x, samples as lanes.
-template <class C, int vectors, int R>
-void add_transposed(const C* w, int64_t pitch, int64_t inputs, const C* grad, C* sums) {
-  constexpr int64_t width = vectors * lanes<C>, step = line / sizeof(C);
-  Vec<C> g[R][vectors];
+// sums (T, vectors * lanes) += T columns of W, transposed, times grad (rows, vectors * lanes): samples as lanes.
+template <class C, int vectors, int T>
+void add_transposed(const C* w, int64_t pitch, int64_t rows, const C* grad, C* sums) {
+  constexpr int64_t width = vectors * lanes<C>;
+  Vec<C> sum[T][vectors];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
+  for (int t = 0; t < T; ++t)
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) g[r][v] = Vec<C>::load(grad + r * width + v * lanes<C>);
-  for (int64_t begin = 0; begin < inputs; begin += step) {
-    fetch_ahead(w + R * pitch + begin, R, pitch);
-    const int64_t end = std::min(inputs, begin + step);
-    for (int64_t i = begin; i < end; ++i) {
+    for (int v = 0; v < vectors; ++v) sum[t][v] = Vec<C>::load(sums + t * width + v * lanes<C>);
+  for (int64_t r = 0; r < rows; ++r) {
+    Vec<C> g[vectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) {
-        Vec<C> sum = Vec<C>::load(sums + i * width + v * lanes<C>);
+    for (int v = 0; v < vectors; ++v) g[v] = Vec<C>::load(grad + r * width + v * lanes<C>);
 #pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) sum += Vec<C>(w[r * pitch + i]) * g[r][v];
-        sum.store(sums + i * width + v * lanes<C>);
-      }
-    }
+    for (int t = 0; t < T; ++t)
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) sum[t][v] += Vec<C>(w[r * pitch + t]) * g[v];
   }
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) sum[t][v].store(sums + t * width + v * lanes<C>);
 }
 
 template <class C>
@@ -319,9 +323,14 @@ void backward_x(const StackedLinearBackward& a) {
         const C* gs = padded<C, 1>(grad + g * a.out * a.samples, a.out, a.samples, n, width);
         C* sums = aligned_scratch<C, 2>((last - first) * width);
         std::fill(sums, sums + (last - first) * width, C(0));
-        by_rows<rows_for(vectors)>(0, a.out, [&](auto rows, int64_t row) {
-          add_transposed<C, vectors, rows>(wg + row * a.in, a.in, last - first, gs + row * width, sums);
-        });
+        for (int64_t row = 0; row < a.out; row += rows_of_block) {
+          const int64_t rows = std::min(rows_of_block, a.out - row);
+          by_rows<columns_for(vectors)>(0, last - first, [&](auto columns, int64_t i) {
+            const C* w = wg + row * a.in + i;
+            if (i * int64_t(sizeof(C)) % line == 0) fetch_ahead(w + rows * a.in, rows, a.in);
+            add_transposed<C, vectors, columns>(w, a.in, rows, gs + row * width, sums + i * width);
+          });
+        }
         for (int64_t i = first; i < last; ++i)
           std::memcpy(grad_x + (g * a.in + i) * a.samples + n, sums + (i - first) * width, m * sizeof(C));
       });
@@ -364,9 +373,10 @@ template <class C>
 void backward_weight(const StackedLinearBackward& a) {
   const C *grad = get<C>(a.grad_y), *x = get<C>(a.x);
   C *grad_weight = static_cast<C*>(a.grad_weight.data), *grad_bias = static_cast<C*>(a.grad_bias.data);
-  constexpr int R = rows_for(4);
+  constexpr int R = many_registers ? 6 : 2;
   const bool streams = (a.in * sizeof(C)) % vector_bytes == 0 && reinterpret_cast<uintptr_t>(grad_weight) % line == 0;
-  const int64_t pitch = (a.in + 4 * lanes<C> - 1) / (4 * lanes<C>)*(4 * lanes<C>);
+  // Whole vectors, and a line more, so that samples do not share one set of L1.
+  const int64_t pitch = (a.in + 4 * lanes<C> - 1) / (4 * lanes<C>)*(4 * lanes<C>) + line / int64_t(sizeof(C));
   for_rows(a.groups, a.out, rows_for(1), a.in * a.samples, [&](int64_t g, int64_t first, int64_t last) {
     const C* xs = transposed<C, 1>(x + g * a.in * a.samples, a.in, a.samples, pitch);
     by_rows<R>(first, last, [&](auto rows, int64_t row) {
