@@ -16,7 +16,9 @@ constexpr bool many_registers = vector_bytes == 64;
 constexpr int rows_for(int vectors) { return vectors == 1 ? 8 : (many_registers ? 2 : 1) * (vectors < 4 ? 4 : 2); }
 // Columns computed together in transposed products, and the rows that are passed meanwhile: no more, as their lines too
 // share one set of L1.
-constexpr int columns_for(int vectors) { return many_registers ? (vectors < 3 ? 8 : 4) : 8 / (vectors == 3 ? 4 : vectors); }
+constexpr int columns_for(int vectors) {
+  return many_registers ? (vectors < 3 ? 8 : 4) : 8 / (vectors == 3 ? 4 : vectors);
+}
 constexpr int64_t rows_of_block = 16;
 constexpr int most_vectors = 4;
 constexpr int most_dots = 4;             // samples up to which inputs are the lanes
@@ -373,7 +375,7 @@ template <class C>
 void backward_weight(const StackedLinearBackward& a) {
   const C *grad = get<C>(a.grad_y), *x = get<C>(a.x);
   C *grad_weight = static_cast<C*>(a.grad_weight.data), *grad_bias = static_cast<C*>(a.grad_bias.data);
-  constexpr int R = many_registers ? 6 : 2;
+  constexpr int R = many_registers ? 6 : 2;  // with the four vectors of outer_rows in each
   const bool streams = (a.in * sizeof(C)) % vector_bytes == 0 && reinterpret_cast<uintptr_t>(grad_weight) % line == 0;
   // Whole vectors, and a line more, so that samples do not share one set of L1.
   const int64_t pitch = (a.in + 4 * lanes<C> - 1) / (4 * lanes<C>)*(4 * lanes<C>) + line / int64_t(sizeof(C));
