@@ -136,7 +136,7 @@ def _training(size: Size, settings: Settings) -> Iterator[Row]:
     for work, contenders in works.items():
         target = None if work.startswith("Adam") else TRAINING
         for peer in (name for name in peers if name in contenders):
-            # two at a time: what Adam as it comes allocates would slow down whoever comes after it
+            # two at a time: with a third that allocates gigabytes the whole steps were not the sum of their parts
             times = settings.times({name: contenders[name] for name in ("ours", peer)})
             note = "both with Adam's fused=True" if PLAIN in contenders and peer == "theirs" else ""
             yield row(f"{what}, {work}", str(size), times["ours"], peers[peer], times[peer], target, note=note)
