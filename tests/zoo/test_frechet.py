@@ -60,3 +60,13 @@ def test_inception_says_what_is_missing() -> None:
         assert "torch-fidelity" in str(error)
     else:
         assert features(torch.zeros(2, 3, 64, 64)).shape == (2, 2048)
+
+
+def test_the_inception_score_counts_classes_that_are_told_apart() -> None:
+    pytest.importorskip("torchmetrics")
+    logits = 100 * torch.eye(5).repeat(8, 1)
+    assert frechet.inception_score(logits, splits=1).mean == pytest.approx(5, abs=1e-4), "sure, and all five alike"
+    assert frechet.inception_score(torch.zeros(40, 5)).mean == pytest.approx(1), "unsure"
+    assert frechet.inception_score(logits[:1].expand(40, -1)).mean == pytest.approx(1), "always the same"
+    with pytest.raises(ValueError, match="10 or more"):
+        frechet.inception_score(logits[:9])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -87,8 +87,11 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else 0.0)
 
 
-def inception() -> Features:
-    """The FID's network (Inception of 2015-12-05, pool 3): images (B, 3, H, W) in [-1, 1] -> features (B, 2048).
+def inception(output: Literal["2048", "logits_unbiased"] = "2048") -> Features:
+    """The FID's network (Inception of 2015-12-05): images (B, 3, H, W) in [-1, 1] -> an output of it.
+
+    Arguments:
+        output: "2048", pool 3 (B, 2048), of the FID; or "logits_unbiased" (B, 1008), of the inception score.
 
     Raises:
         ModuleNotFoundError: without torchmetrics and torch-fidelity.
@@ -98,14 +101,14 @@ def inception() -> Features:
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     try:
-        network = NoTrainInceptionV3("inception-v3-compat", ["2048"]).eval()
+        network = NoTrainInceptionV3("inception-v3-compat", [output]).eval()
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("inception: needs torch-fidelity, run: pip install torch-fidelity") from error
     except OSError as error:
         folder = f"{torch.hub.get_dir()}/checkpoints"
         raise FileNotFoundError(
             f"inception: its weights could not be fetched ({error}); put {INCEPTION} into {folder}, "
-            "or measure with the features of another network (features=classifier)"
+            "or measure with features of another network (features=)"
         ) from error
 
     @torch.no_grad()
@@ -114,3 +117,27 @@ def inception() -> Features:
         return found
 
     return features
+
+
+def inception_score(logits: Tensor, splits: int = 10) -> Spread:
+    """exp of the mean divergence KL(p(y | x) || p(y)) of classes (arXiv 1606.03498), over random parts of the images.
+
+    Arguments:
+        logits: (N, K), of the images.
+        splits: number of parts; the score's mean and deviation are over these.
+
+    Raises:
+        ModuleNotFoundError: without torchmetrics.
+        ValueError: for fewer images than parts.
+    """
+    require("torchmetrics")
+    from torchmetrics.image.inception import InceptionScore
+
+    if logits.ndim != 2 or len(logits) < splits:
+        raise ValueError(f"logits: expected (N, K) with N of {splits} or more, got {tuple(logits.shape)}")
+    with warnings.catch_warnings():  # that it keeps all logits
+        warnings.simplefilter("ignore", UserWarning)
+        score = InceptionScore(torch.nn.Identity(), splits)
+    score.update(logits)
+    mean, std = score.compute()
+    return Spread(float(mean), float(std))

@@ -47,6 +47,11 @@ class Configuration:
         """K of a flow between K domains, 0 for others."""
         return len(self.sets) if self.kind == "label" else 0
 
+    @property
+    def generates(self) -> bool:
+        """Whether expert two is a generator, which encodes no pictures."""
+        return self.kind == "captioned" or self.target == "bigbigan-generator"
+
 
 CONFIGURATIONS: dict[str, Configuration] = {
     "superresolution-faces": Configuration("small", "ae-faces256", "ae-faces32", (("celebahq", "ffhq"),)),

@@ -73,6 +73,15 @@ ATTRIBUTES: Figures = {
     "smiling": {"ours": 9.57, "StarGAN": 14.47},
 }
 """Figure 6: FID after one attribute of all test images is flipped."""
+FLIPPED = {
+    "hair": "Blond_Hair",
+    "glasses": "Eyeglasses",
+    "gender": "Male",
+    "beard": "No_Beard",
+    "age": "Young",
+    "smiling": "Smiling",
+}
+"""CelebA's attributes of figure 6."""
 LAYERS: Figures = {
     "early": {"cINN": 34.0, "MLP": 24.2},
     "middle": {"cINN": 23.4, "MLP": 25.6},
@@ -81,23 +90,25 @@ LAYERS: Figures = {
 """Figure 12: FID of translations from layers of a segmentation network."""
 
 
-def beside(published: Figures, column: str, measured: Mapping[str, float]) -> dict[str, dict[str, float | None]]:
-    """A published table with a run's figures in a further column "measured", None where nothing was measured.
+def beside(published: Figures, measured: Figures) -> dict[str, dict[str, float | None]]:
+    """A published table with a run's figures in further columns, None where nothing was measured.
 
     Arguments:
-        column: of the published figure that is measured again, such as "FID" or "ours".
-        measured: by row.
+        measured: by row and new column.
 
     Raises:
-        ValueError: for a row or a column that the table does not have.
+        ValueError: for a row that the table does not have, or a column that it has.
     """
-    strangers = measured.keys() - published.keys()
-    if strangers or any(column not in row for row in published.values()):
+    strangers = [*(measured.keys() - published.keys())]
+    columns = list(dict.fromkeys(column for row in measured.values() for column in row))
+    taken = [column for column in columns if any(column in row for row in published.values())]
+    if strangers or taken:
         raise ValueError(
-            f"measured: expected rows among {', '.join(published)} and a column of the table, got "
-            f"{', '.join(sorted(strangers)) or column}"
+            f"measured: expected rows among {', '.join(published)} and new columns, got "
+            f"{', '.join(sorted(strangers) or taken)}"
         )
-    return {name: {column: row[column], "measured": measured.get(name)} for name, row in published.items()}
+    new: dict[str, float | None] = dict.fromkeys(columns)
+    return {name: {**row, **new, **measured.get(name, {})} for name, row in published.items()}
 
 
 def cost_table() -> dict[str, tuple[float, float, float]]:

@@ -108,6 +108,11 @@ class CodedCaptions:
         return {"latent": torch.from_numpy(self.codes[index]), "caption": choices[int(random.choice(len(choices)))]}
 
 
+def captions(root: str, size: int) -> Captions:
+    """COCO's validation part, the pictures of ``size`` pixels a side; FileNotFoundError for what is missing."""
+    return Captions(_coco(root).parent, "val", size)
+
+
 def coded_captions(root: str, dim: int) -> Data:
     """COCO with the latents (N, dim) that BigBiGAN's encoder, which does not run here, made elsewhere.
 
@@ -175,6 +180,13 @@ def batch(parts: Examples | RandomExamples, count: int, seed: int) -> dict[str, 
     ends = np.linspace(0, len(parts), count + 1).astype(int)
     places = [int(random.randint(first, last)) for first, last in zip(ends, ends[1:], strict=False)]
     found: dict[str, Any] = default_collate([_drawn(parts, place, random) for place in places])
+    return found
+
+
+def stretch(parts: Examples | RandomExamples, count: int, first: int, size: int, seed: int) -> dict[str, Any]:
+    """Of ``count`` evenly spaced examples those from ``first`` on, ``size`` at most, as a batch."""
+    random, some = np.random.RandomState(mixed(seed, first, *b"stretch") % 2**32), Some(parts, count)
+    found: dict[str, Any] = default_collate([some.draw(k, random) for k in range(first, min(first + size, len(some)))])
     return found
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from flowkit.graph import BuiltGraph
 from zoo.net2net import data, runs, translate
 from zoo.net2net.autoencoder_experiment import GaussianAutoencoder
-from zoo.net2net.configurations import AUTOENCODERS, CONFIGURATIONS, LAYERS, configuration
+from zoo.net2net.configurations import AUTOENCODERS, CONFIGURATIONS, LAYERS, Configuration, configuration
 from zoo.net2net.experiment import RUNS
 from zoo.net2net.experts import SmallImages
 from zoo.net2net.memory import remembered
@@ -23,6 +23,7 @@ from zoo.net2net.words import Given
 from zoo.runs.autoencoder import scaled
 from zoo.runs.translator import Translation
 from zoo.training.batches import seeded
+from zoo.training.draws import Examples, RandomExamples
 from zoo.verbs import Context
 
 NOTE = "OpenMoji, CC BY-SA 4.0; generated pictures derive from it"
@@ -117,17 +118,28 @@ def opened(context: Context, given: Given, count: int | None) -> Opened:
         if given.source or given.target:
             raise ValueError(f"{context.name}: its experts are those of the run; leave source= and target= out")
         return of(context, task(context, given.data, 0, 0), trained(context), count or 1)
+    context, flow, given = connected(context, given)
+    return _shown(context, between(context, named, flow, given), count)
+
+
+def connected(context: Context, given: Given) -> tuple[Context, BuiltGraph, Given]:
+    """The flow of a published configuration, and what its training was given where a command says nothing."""
     flow = context.network()
     runs.refuse_other_options(context, flow)
     context, experts = remembered(context, asdict(given))
     if context.random:
         context.console.print(f"{context.name}: what is not named is random or made up", highlight=False)
+    return context, flow, Given(**experts)
+
+
+def between(context: Context, named: Configuration, flow: BuiltGraph, given: Given) -> System:
+    """A flow between its experts; their latents are the posteriors' means."""
     name = context.name.partition("/")[2]
     rate = RUNS[name].learning_rate() if name in RUNS else 0.0
-    return _between(context, system(context, named, flow, Given(**experts), rate, mean=True), count)
+    return system(context, named, flow, given, rate, mean=True)
 
 
-def _between(context: Context, made: System, count: int | None) -> Opened:
+def _shown(context: Context, made: System, count: int | None) -> Opened:
     dim, condition = made.shape("x"), made.shape("condition")
     see = read = low = None
     images, x, known = torch.empty(0, 3, 1, 1), torch.empty(0, *dim), torch.empty(0, *condition)
@@ -137,7 +149,7 @@ def _between(context: Context, made: System, count: int | None) -> Opened:
         with torch.random.fork_rng():
             torch.manual_seed(context.seed)
             x, known = made.experiment.encodings(batch)
-        images = _pictures(made, batch, x)
+        images = pictures(made, batch, x)
         labels = _labels(made, batch, images)
         low = made.small(images) if made.small else None
     source = made.experiment.experts.source
@@ -151,13 +163,14 @@ def _between(context: Context, made: System, count: int | None) -> Opened:
                   made.size)  # fmt: skip
 
 
-def _pictures(made: System, batch: dict[str, Any], x: Tensor) -> Tensor:
-    """Those of a batch, or what a generator makes of it."""
-    if made.configuration.kind == "captioned":
+def pictures(made: System, batch: dict[str, Any], x: Tensor | None) -> Tensor:
+    """Those of a batch, or what a generator makes of it or of its latents."""
+    if "z" in batch:
         expert = made.experiment.experts.target
         found: Tensor = expert.generate(batch["z"], batch["class"])
         return found
-    return batch["image"] if made.size else made.decode(x)
+    images: Tensor = batch["image"] if x is None or made.size else made.decode(x)
+    return images
 
 
 def _labels(made: System, batch: dict[str, Any], images: Tensor) -> list[str]:
@@ -196,16 +209,19 @@ def layers(context: Context, given: Given) -> dict[str, Opened]:
     Raises:
         FileNotFoundError: if not even that of the name has been trained.
     """
+    return {c.name.partition("/")[2]: opened(c, given, 1) for c in flows(context)}
+
+
+def flows(context: Context) -> list[Context]:
+    """The command for its own flow, and for flows from other layers of a network as many as there are."""
     own = context.name.partition("/")[2]
     every = LAYERS if own in LAYERS and context.weights is None else (own,)
     contexts = [replace(context, name=f"net2net/{name}") for name in every]
-    there = [c for c in contexts if c.name == context.name or context.random or c.file(c.name).is_file()]
-    return {c.name.partition("/")[2]: opened(c, given, 1) for c in there}
+    return [c for c in contexts if c.name == context.name or context.random or c.file(c.name).is_file()]
 
 
-@torch.no_grad()
-def autoencoded(context: Context, folder: str, count: int) -> tuple[Tensor, Tensor]:
-    """Pictures that a first-stage autoencoder has not seen, and what it makes of them.
+def first_stage(context: Context, folder: str) -> tuple[GaussianAutoencoder, Examples | RandomExamples]:
+    """A first-stage autoencoder, whose latents are means, and the pictures that it has not seen.
 
     Raises:
         ValueError: without a folder; FileNotFoundError if the autoencoder has not been trained.
@@ -216,6 +232,12 @@ def autoencoded(context: Context, folder: str, count: int) -> tuple[Tensor, Tens
         raise ValueError(f"{context.name}: expected data=FOLDER of images")
     sets, size = AUTOENCODERS[context.name.partition("/")[2]], net.graph.input_shapes["image"][1] or 0
     parts = data.examples(sets, folder, size)
-    images: Tensor = data.batch(parts.validation or parts.train, count, context.seed)["image"]
-    expert = GaussianAutoencoder(net, deterministic=True)
+    return GaussianAutoencoder(net, deterministic=True), parts.validation or parts.train
+
+
+@torch.no_grad()
+def autoencoded(context: Context, folder: str, count: int) -> tuple[Tensor, Tensor]:
+    """Held-out pictures, and what a first-stage autoencoder makes of them; errors as :func:`first_stage`."""
+    expert, parts = first_stage(context, folder)
+    images: Tensor = data.batch(parts, count, context.seed)["image"]
     return images, expert.decode(expert.encode(images))

@@ -131,7 +131,7 @@ def _target(context: Context, configuration: Configuration, flow: BuiltGraph, te
     """Expert two, and pixels of a side of the pictures that it encodes, 0 if it encodes none."""
     dim, stand_in = flow.graph.input_shapes["x"][0] or 0, context.random and not text
     load = lambda text: words.network(context.name, text, configuration.target, "target")  # noqa: E731
-    if configuration.target == "bigbigan-generator":
+    if configuration.generates:
         return experts.OwnLatents(stand_ins.bigbigan(dim) if stand_in else load(text)), 0
     net = stand_ins.autoencoder(dim) if stand_in else words.autoencoder(load(target_words(context, text)))
     return GaussianAutoencoder(net, mean), net.graph.input_shapes["image"][1] or 0

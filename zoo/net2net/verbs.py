@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from zoo.net2net.cost import FLIPPED
 from zoo.verbs import Context, verb
 
 
@@ -121,7 +122,7 @@ def flip(
     *,
     target: str = "",
     data: str = "",
-    attributes: str = "Blond_Hair,Eyeglasses,Male,No_Beard,Young,Smiling",
+    attributes: str = ",".join(FLIPPED.values()),
     count: int = 6,
     alpha: float = 1.0,
 ) -> None:
@@ -220,12 +221,26 @@ def superres(
 
 
 @verb
-def evaluate(context: Context, *, data: str = "", features: Literal["own", "inception"] = "own") -> None:
-    """Code length, reconstruction, retrieval, Frechet distance of what was trained, beside the paper's tables."""
-    from zoo.net2net import demo, opening, tables
+def evaluate(
+    context: Context,
+    *,
+    source: str = "",
+    target: str = "",
+    data: str = "",
+    count: int = 0,
+    features: Literal["own", "inception"] = "own",
+) -> None:
+    """Code length, reconstruction, Frechet distances and more on held-out pictures, beside the paper's tables."""
+    from zoo.net2net import evaluation
+    from zoo.net2net.configurations import AUTOENCODERS, configuration
+    from zoo.net2net.words import Given
 
-    task, system = opening.task(context, data, 0, 0), opening.trained(context)
-    measured = tables.distance(system, task, context.seed, features)
-    figures = {**demo.measure(system, task, context.seed), f"frechet_{features}": measured}
-    demo.show(context, figures, "evaluate.json")
-    tables.show(context.console, context.name, measured, features, bool(task.parts["test"].texts))
+    if configuration(context.name) is not None:
+        return evaluation.released(context, Given(source, target, data), count, features)
+    if source or target:
+        raise ValueError(f"{context.name}: its experts are those of the run; leave source= and target= out")
+    if context.name.partition("/")[2] in AUTOENCODERS:
+        return evaluation.autoencoder(context, data, count, features)
+    if count:
+        raise ValueError(f"{context.name}: all held-out pictures of a small run are measured; leave count= out")
+    evaluation.run(context, data, features)

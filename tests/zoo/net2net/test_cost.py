@@ -11,13 +11,13 @@ def test_the_cost_table_is_recomputed_to_the_cent() -> None:
     assert cost.cost_table() == cost.PRINTED
 
 
-def test_runs_fill_the_tables() -> None:
-    filled = cost.beside(cost.ATTRIBUTES, "ours", {"age": 12.5})
-    assert filled["age"] == {"ours": 10.77, "measured": 12.5} and filled["hair"]["measured"] is None
-    assert cost.beside(cost.LAYERS, "cINN", {})["last"] == {"cINN": 27.6, "measured": None}
-    for column, measured in (("ours", {"nose": 1.0}), ("IS", {})):
+def test_a_table_takes_further_columns() -> None:
+    filled = cost.beside(cost.ATTRIBUTES, {"age": {"here": 12.5}})
+    assert filled["age"] == {"ours": 10.77, "StarGAN": 21.77, "here": 12.5} and filled["hair"]["here"] is None
+    assert cost.beside(cost.LAYERS, {})["last"] == {"cINN": 27.6, "MLP": 264.0}
+    for measured in ({"nose": {"here": 1.0}}, {"age": {"ours": 1.0}}):
         with pytest.raises(ValueError, match="expected rows among hair"):
-            cost.beside(cost.ATTRIBUTES, column, measured)
+            cost.beside(cost.ATTRIBUTES, measured)
 
 
 def test_the_distance_of_a_set_to_itself_is_nought() -> None:

@@ -276,7 +276,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["train", "net2net/layers-last", "--random", "source=random clases=5", *LESS], "got clases"),
         (["train", "net2net/humans-animals", "target=own.safetensors width=4", *LESS], "target: expected no options"),
         (["reconstruct", "net2net/ae-faces32", "--random", "target=x", data], "no flow between experts"),
-        (["evaluate", "net2net/anime-photography", "--random"], "net2net/animalfaces\n"),
+        (["demo", "net2net/anime-photography", "--random"], "net2net/animalfaces\n"),
     ]:
         assert run(*words, out=tmp_path / "out") == 1
         assert message in capsys.readouterr().err

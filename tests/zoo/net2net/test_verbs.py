@@ -98,7 +98,7 @@ def test_evaluate_repeats_the_demos_figures(trained: Path, capsys: pytest.Captur
     assert found["nll_bits_per_dim"] == pytest.approx(told["nll_bits_per_dim"], rel=1e-4)
     assert found["frechet_own"] > 0
     printed = capsys.readouterr().out
-    assert all(number in printed for number in ("272.16", "30.63", "9.57", "27.60"))
+    assert "272.16" in printed and "30.63" not in printed, "no text to image"
 
 
 def test_show_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +111,8 @@ def test_show_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evaluate", "net2net/anime-photography", "--random"], "the verb does not know it"),
+        (["evaluate", NAME, "count=3", "--random"], "leave count= out"),
+        (["evaluate", NAME, "source=x", "--random"], "its experts are those of the run"),
         (["sample", NAME, "target=x", "--random"], "its experts are those of the run"),
         (["train", NAME, "steps=3"], "autoencoder_epochs="),
         (["sample", NAME], "train it first"),
