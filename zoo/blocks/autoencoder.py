@@ -27,7 +27,12 @@ def autoencoder(
         size: S, a multiple of 2 ** down.
         width: of the first convolution, 64 in the papers.
         deterministic: the latent is the mean.
+
+    Raises:
+        ValueError: for a size that is no such multiple.
     """
+    if size % 2**down:
+        raise ValueError(f"size: expected a multiple of 2 ** down = {2**down}, got {size}")
     image, noise = g.input("image", (channels, size, size)), g.input("noise", latent)
     moments = g.call(encoder(size, channels, down, 2 * latent, norm, width), image, name="encoder")
     code = g.posterior_sample(moments, noise, deterministic=deterministic, name="sample")

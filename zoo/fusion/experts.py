@@ -22,6 +22,8 @@ FLOWS = ("fusion/bert-to-biggan256", "fusion/sketch-to-biggan", "fusion/tiny")
 SENTENCES, SKETCHES, TINY = FLOWS
 SPREAD = 6.0  # of the class embeddings of a random BigGAN, as a multiple of fresh ones
 PIXELS = 8  # of a side of what the small expert looks at
+DESCRIBERS = {SENTENCES: ("captioner", "words", "bert"), SKETCHES: ("resnet",), TINY: ()}
+"""Which files expert one of a flow is of."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ def check(context: Context, **counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name}: expected at least 1, got {count}")
+
+
+def refuse_others(context: Context, files: Files) -> None:
+    """ValueError for a file of an expert one that the flow does not have."""
+    known = DESCRIBERS[context.name]
+    others = [f"{key}=" for key in sum(DESCRIBERS.values(), ()) if getattr(files, key) and key not in known]
+    if others:
+        raise ValueError(f"{context.name}: no expert of it is read from {' and '.join(others)}; leave it out")
 
 
 def generator(context: Context, files: Files) -> BigGAN:
@@ -99,8 +109,10 @@ def describer(context: Context, files: Files, dim: int) -> nn.Module:
         dim: C, which the flow is conditioned on.
 
     Raises:
-        ValueError: if a file that is needed is not named; ValueError or FileNotFoundError if one does not fit.
+        ValueError: if a file that is needed is not named, or one that is not needed is; ValueError or FileNotFoundError
+            if one does not fit.
     """
+    refuse_others(context, files)
     if context.name == TINY:
         return Small(dim)
     if context.name == SKETCHES:
@@ -128,6 +140,7 @@ def reader(context: Context, files: Files, dim: int) -> SentenceEncoder | Letter
     """
     if context.name == SKETCHES:
         raise ValueError(f"text2img: {context.name} is conditioned on images; use sketch2img")
+    refuse_others(context, files)
     if context.name == TINY:
         return Letters(dim)
     if not files.bert:

@@ -32,9 +32,7 @@ def opened(context: Context, files: Files) -> tuple[Fusion, Context, Files]:
     flow = context.network()
     context, paths = remembered(context, asdict(files))
     generator = experts.generator(context, Files(**paths))
-    found, wanted = flow.graph.input_shapes["x"][0], system.numbers(generator)
-    if found != wanted:
-        raise ValueError(f"{context.name}: the flow has {found} numbers, latent and embedding of the BigGAN {wanted}")
+    system.check(context.name, flow, generator)
     return Fusion(generator, flow), context, Files(**paths)
 
 

@@ -58,6 +58,13 @@ def numbers(generator: BigGAN) -> int:
     return latent_of(generator) + EMBEDDING
 
 
+def check(name: str, flow: BuiltGraph, generator: BigGAN) -> None:
+    """ValueError if a flow is not of as many numbers as its BigGAN takes."""
+    found, wanted = flow.graph.input_shapes["x"][0], numbers(generator)
+    if found != wanted:
+        raise ValueError(f"{name}: the flow has {found} numbers, latent and embedding of the BigGAN {wanted}")
+
+
 def latent_of(generator: BigGAN) -> int:
     """Z of a generator, 140 at 256 pixels."""
     return int(generator.net.graph.input_shapes["latent"][0] or 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
@@ -40,6 +40,8 @@ def train(context: Context, files: Files, plan: Plan, settings: Fit) -> None:
         ValueError: for a name that is no flow's, files that do not fit, or a folder that holds another run.
     """
     if context.name == experts.dequantiser_name(context):
+        if replace(files, biggan="") != Files() or plan.validation != Plan.validation:
+            raise ValueError(f"{context.name}: expected biggan= alone of the experts, and no validation=")
         return dequantising.train(context, experts.generator(context, files), plan.learning_rate, settings)
     experts.check(context, validation=plan.validation)
     if settings.batch < 2:
@@ -69,6 +71,7 @@ def experiment(context: Context, files: Files, plan: Plan, settings: Fit) -> Net
     with torch.random.fork_rng():
         torch.manual_seed(context.seed)
         flow = registry.build(context.name, **context.options)
+    system.check(context.name, flow, generator)
     describe = experts.describer(context, files, system.condition_of(flow))
     rate = plan.learning_rate or BASE_RATE * settings.batch * settings.accumulate * settings.devices
     return Net2BigGANFlow(flow, generator, describe, nn.Identity(), experts.dequantiser(context, files), rate)

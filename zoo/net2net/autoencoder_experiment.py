@@ -108,7 +108,7 @@ class AutoencoderExperiment(lightning.LightningModule):
         }
         return terms, restored
 
-    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         images, optimizers = batch["image"], cast("list[Any]", self.optimizers())
         factor = losses.started(self.global_step // len(optimizers), self.run.disc_start)
         terms, restored = self.likelihood(images)
@@ -122,6 +122,7 @@ class AutoencoderExperiment(lightning.LightningModule):
         self._step(optimizers[1], judged)
         logged = {**terms, "total_loss": total, "d_weight": weight, "disc_loss": judged}
         self.log_dict({f"train/{key}": value.detach() for key, value in logged.items()}, batch_size=len(images))
+        return total.detach()
 
     def _step(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad()

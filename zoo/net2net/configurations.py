@@ -77,6 +77,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
 AUTOENCODERS: dict[str, Sets] = {
     "ae-faces32": (("celebahq", "ffhq"),),
     "ae-faces256": (("celebahq", "ffhq"),),
+    "ae-celeba-celebahq-ffhq256": (("celeba", "celebahq", "ffhq"),),
     "ae-anime256": (("ffhq", "celebahq", "anime"),),
     "ae-portraits256": (("ffhq", "portraits"),),
     "ae-coco256": (("coco",),),

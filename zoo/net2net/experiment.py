@@ -45,6 +45,7 @@ def _autoencoder(batch: int, data: str, disc_start: int) -> Run:
 RUNS: dict[str, Run] = {
     "ae-faces32": _autoencoder(12, "CelebA-HQ, FFHQ", 10_001),
     "ae-faces256": _autoencoder(3, "CelebA-HQ, FFHQ", 75_001),
+    "ae-celeba-celebahq-ffhq256": _autoencoder(3, "CelebA, CelebA-HQ, FFHQ", 75_001),
     "ae-anime256": _autoencoder(3, "FFHQ, CelebA-HQ, anime", 75_001),
     "ae-portraits256": _autoencoder(3, "FFHQ, portraits", 75_001),
     "ae-coco256": _autoencoder(3, "COCO 2017", 250_001),

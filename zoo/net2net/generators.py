@@ -58,7 +58,15 @@ def biggan_deep(
     return deep.generator(layers, deep.ATTENTION, latent, width, classes, truncation, exchanged=exchanged)
 
 
-@register({"ae-faces256": {}, "ae-anime256": {}, "ae-portraits256": {}, "ae-coco256": {"latent": 256}})
+@register(
+    {
+        "ae-faces256": {},
+        "ae-celeba-celebahq-ffhq256": {},
+        "ae-anime256": {},
+        "ae-portraits256": {},
+        "ae-coco256": {"latent": 256},
+    }
+)
 def bigae(size: int = 256, latent: int = 128, width: int = 96, normalised: int = 1) -> g.Graph:
     """The big autoencoder: image (3, S, S) in [-1, 1] and noise (Z,) -> moments (2 Z,), latent, reconstruction.
 

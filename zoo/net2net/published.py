@@ -94,13 +94,13 @@ PUBLISHED |= {
 }
 PUBLISHED |= {
     f"net2net/{name}": Published(
-        name,
+        name if name in FILES else None,
         prefix="first_stage_model.",
         beside=("loss.", "flow.", "cond_stage_model."),
         spare=biggan_layouts.SPARE,
         options={"normalised": 2},
     )
-    for name in ("ae-faces256", "ae-anime256", "ae-portraits256", "ae-coco256")
+    for name in ("ae-faces256", "ae-celeba-celebahq-ffhq256", "ae-anime256", "ae-portraits256", "ae-coco256")
 }
 PUBLISHED |= {
     f"net2net/{name}": Published(name if name in FILES else None, options={"exchanged": True})

@@ -23,7 +23,7 @@ from zoo.runs.stages import stage
 from zoo.runs.translator import Translation, TranslatorExperiment
 from zoo.training.batches import mixed, seeded
 from zoo.training.stage import Stage, Trained, forget, run
-from zoo.verbs import Context
+from zoo.verbs import Context, at_least_one
 
 SPLIT = 0
 """Seed of the parts of the data, whatever the command's seed: no picture is trained on and then tested with."""
@@ -60,6 +60,9 @@ class Plan:
     prior_weight: float = 0.5
     noise: float = 0.3
     weight_decay: float = 1e-2
+
+    def __post_init__(self) -> None:
+        at_least_one(autoencoder_epochs=self.autoencoder, flow_epochs=self.flow)
 
 
 PLANS = {
@@ -147,11 +150,14 @@ def faces_task(plan: Plan, size: int, data: str) -> Task:
         data: a folder with a sub-folder of images for each class.
 
     Raises:
-        ValueError: without ``data``; FileNotFoundError if there is no such folder.
+        ValueError: without ``data``, or with too few pictures; FileNotFoundError if there is no such folder.
     """
     if not data:
         raise ValueError("net2net/animalfaces: expected data=FOLDER, with a sub-folder of images for each class")
     files = folders.split(folders.folder(data, size), SHARES, SPLIT)
+    for name, part in files.items():
+        if not len(part):
+            raise ValueError(f"data: too few pictures in {data!r}: none is left for the {name} part")
     parts = {k: Part(((f.tensors()[0] + 1) * 127.5).round().to(torch.uint8)) for k, f in files.items()}
     return Task("animalfaces", parts, plan, lambda images, _: downsample(images, LOW).flatten(1))
 

@@ -170,7 +170,9 @@ def _source(
 
 
 def _captioned(context: Context, configuration: Configuration, flow: BuiltGraph, given: Given, rate: float) -> System:
-    """BigGAN with its dequantiser, and a captioner with a sentence BERT."""
+    """BigGAN with its dequantiser, and a captioner with a sentence BERT; ValueError for a folder of data."""
+    if given.data:
+        raise ValueError(f"data: {context.name} draws codes of BigGAN; leave data= out")
     dim, condition = (flow.graph.input_shapes[key][0] or 0 for key in ("x", "condition"))
     if context.random and not given.target:
         generator, blurred = stand_ins.biggan(dim - EMBEDDING), stand_ins.dequantiser()

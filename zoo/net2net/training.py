@@ -59,6 +59,8 @@ class Settings:
 def train_flow(context: Context, configuration: Configuration, given: Given, settings: Settings) -> None:
     """Trains the flow, from ``--weights`` if there are any; writes its weights and which experts it belongs to."""
     fitting, run = settings.fit(RUNS.get(_own(context), OURS), context.seed)
+    if fitting.batch < 2:
+        raise ValueError(f"batch: expected at least 2, by which the norms of the flow are set, got {fitting.batch}")
     flow = context.network() if context.weights else _fresh(context)
     given = replace(given, target=target_words(context, given.target)).absolute()
     made = system(context, configuration, flow, given, settings.learning_rate(run), mean=False)

@@ -14,7 +14,7 @@ from zoo.data.pairs import attribute_columns
 from zoo.experts.labels import flipped
 from zoo.net2net import translate
 from zoo.net2net.opening import Opened
-from zoo.verbs import Context
+from zoo.verbs import Context, at_least_one
 
 CHUNK = 16  # frames at a time
 
@@ -22,6 +22,7 @@ CHUNK = 16  # frames at a time
 @torch.no_grad()
 def samples(opened: Opened, count: int) -> None:
     """samples.png: a condition a row; what is real, then pictures of the same ``count`` v in every row."""
+    at_least_one(samples=count)
     images = opened.images
     columns = {} if opened.low is None else {"condition": interpolate(opened.low, images.shape[2:])}
     columns |= {"real (held out)": images, "auto-encoded": opened.decode(opened.latents)}
@@ -59,6 +60,7 @@ def transfers(opened: Opened, alpha: float) -> None:
 @torch.no_grad()
 def all_labels(opened: Opened, count: int) -> None:
     """labels.png: a v a row, given every label."""
+    at_least_one(count=count)
     every = domains(opened)
     z = translate.sample_all(opened.flow, opened.noise(count), every)
     columns = [opened.decode(z[:, k]) for k in range(len(every))]
@@ -140,8 +142,12 @@ def walk(opened: Opened, ends: list[tuple[Tensor, Tensor]], steps: int, labels: 
 @torch.no_grad()
 def prompts(opened: Opened, texts: list[str], count: int) -> None:
     """prompts.png: a text a row, a v a column. ValueError if the condition is no text."""
+    at_least_one(samples=count)
     if opened.read is None:
-        raise ValueError(f"text2img: {opened.context.name} is conditioned on pictures, not on texts; use superres")
+        what = (
+            "not conditioned on texts" if opened.see is None else "conditioned on pictures, not on texts; use superres"
+        )
+        raise ValueError(f"text2img: {opened.context.name} is {what}")
     if not texts:
         raise ValueError("prompt: expected at least one text, got none")
     known = opened.read(texts)
@@ -155,6 +161,7 @@ def diagnosis(opened: Opened, count: int) -> None:
 
     Texts lose words from the end, small pictures detail. ValueError for another condition.
     """
+    at_least_one(samples=count)
     if opened.read is not None:
         words = opened.labels[0].split()
         rows = list(dict.fromkeys(" ".join(words[:kept]) for kept in (len(words), -(-len(words) // 2), 1)))
@@ -178,6 +185,7 @@ def layers(seen: dict[str, Opened], count: int) -> None:
     Raises:
         ValueError: if the flows, each with the data that it was trained on, were not opened with the same picture.
     """
+    at_least_one(samples=count)
     first = next(iter(seen.values()))
     if not all(torch.equal(opened.images, first.images) for opened in seen.values()):
         raise ValueError(

@@ -159,10 +159,13 @@ def layer(configuration: Configuration, text: str, shape: tuple[int, ...]) -> nn
     cut = words.options.get("cut", configuration.cut)
     head = cut == "classifier"
     default = shape[0] if head else STUFF if configuration.source == SEGMENTATION else CLASSES
+    classes = words.options.get("classes", str(default))
+    if not classes.isdecimal() or not int(classes):
+        raise ValueError(f"source: classes expects an integer, at least 1, got {classes!r}")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         file = None if words.file == RANDOM else words.file
-        net = classifier(words.name, int(words.options.get("classes", default)), file)
+        net = classifier(words.name, int(classes), file)
     made = {"layer": Features, "hole": Inpainting, "classes": Classes}[configuration.kind]
     return made(Hooked(net, cut), shape[-1])
 

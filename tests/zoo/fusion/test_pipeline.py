@@ -213,6 +213,11 @@ def test_pictures_that_keep_to_their_conditions_are_found_out(tmp_path: Path) ->
         (["text2img", "fusion/tiny", "--random", "samples=-1"], "samples: expected at least 1, got -1"),
         (["train", "fusion/tiny", "--weights", "x.safetensors"], "begins with weights of its own"),
         (["train", "fusion/tiny", "batch=1"], "batch: expected at least 2, got 1"),
+        (["train", "fusion/tiny", "--random", "latent=3"], "the flow has 131 numbers"),
+        (["train", "fusion/tiny", "--random", "bert=x", "captioner=y"], "read from captioner= and bert="),
+        (["text2img", "fusion/tiny", "--random", "bert=x"], "read from bert="),
+        (["train", "fusion/tiny-dequantiser", "resnet=x"], "expected biggan= alone"),
+        (["train", "fusion/tiny-dequantiser", "validation=-4"], "no validation="),
         (["train", "fusion/tiny", "steps=70"], "steps: expected a multiple of every = 50, got 70"),
     ],
 )

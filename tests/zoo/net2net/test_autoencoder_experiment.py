@@ -1,5 +1,7 @@
 """The training of autoencoders: reconstructions improve, the discriminator joins late, experts encode as asked."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from flowkit import graph as g
+from zoo import losses
 from zoo.blocks import autoencoder, discriminator
 from zoo.net2net.autoencoder_experiment import AutoencoderExperiment, GaussianAutoencoder
 from zoo.net2net.experiment import Run
@@ -50,10 +53,34 @@ def test_the_likelihood_rises_and_the_discriminator_joins_late(tmp_path: Path) -
         before = [p.clone() for p in made.judge.parameters()]
         fitted = fit(made, Data(Pictures(64), Pictures(16)), tmp_path / str(start), settings, Console(quiet=True))
         scores = [mark["validation"] for mark in fitted.history]
+        assert all(math.isfinite(mark["train"]) for mark in fitted.history)
         assert scores[0] is not None and scores[-1] is not None and scores[-1] < 0.8 * scores[0]
         made.load_state_dict(torch.load(tmp_path / str(start) / "checkpoints" / "last.ckpt")["state_dict"])
         judges[start] = all(torch.equal(a, b) for a, b in zip(before, made.judge.parameters(), strict=True))
     assert judges == {1000: True, 20: False}
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_the_loss_is_the_sum_of_its_weighted_parts(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, logged = experiment(start).train(), {}
+    made.run = replace(made.run, kl_weight=0.3)
+    monkeypatch.setattr(AutoencoderExperiment, "global_step", 0)
+    monkeypatch.setattr(made, "optimizers", made.configure_optimizers)
+    monkeypatch.setattr(made, "manual_backward", lambda loss: loss.backward())
+    monkeypatch.setattr(made, "log_dict", lambda values, **_: logged.update(values))
+    fooled: list[Tensor] = []
+    own = losses.generator
+
+    def noted(fake: Tensor) -> Tensor:
+        fooled.append(own(fake))
+        return fooled[-1]
+
+    monkeypatch.setattr(losses, "generator", noted)
+    total = made.training_step({"image": Pictures(8).images}, 0)
+    parts = {key.removeprefix("train/"): float(value) for key, value in logged.items()}
+    expected = parts["nll_loss"] + 0.3 * parts["kl_loss"] + (start == 0) * parts["d_weight"] * float(fooled[0].detach())
+    assert float(total) == parts["total_loss"] == pytest.approx(expected, rel=1e-5)
+    assert (parts["disc_loss"] > 0) is (start == 0)
 
 
 def test_the_expert_samples_or_takes_the_mean() -> None:

@@ -14,6 +14,7 @@ from zoo.experts.biggan import BigGAN
 from zoo.experts.classifiers import Greybox, Hooked
 from zoo.experts.labels import Labelator
 from zoo.net2net import experts, translate
+from zoo.net2net.configurations import AUTOENCODERS, CONFIGURATIONS
 from zoo.net2net.experiment import RUNS, FlowExperiment, Net2BigGANFlow, Net2NetFlow, latents
 from zoo.net2net.graph import OURS, RELEASED, SPATIAL
 from zoo.training.fit import Data, Fit, fit
@@ -181,6 +182,27 @@ def test_the_trainer_runs_it_and_the_likelihood_rises(tmp_path: Path) -> None:
     )
     scores = [mark["validation"] for mark in fitted.history]
     assert scores[-1] is not None and scores[0] is not None and scores[-1] < scores[0] - 1
+
+
+def test_the_trainings_are_those_of_the_sheet() -> None:
+    starts = {"ae-faces32": 10_001, "ae-coco256": 250_001}
+    batches = {"ae-faces32": 12, "superresolution-faces": 6}
+    for name, run in RUNS.items():
+        if name.startswith("ae-"):
+            assert (run.disc_start, run.kl_weight, run.disc_weight) == (starts.get(name, 75_001), 1e-6, 0.5)
+            assert run.batch == batches.get(name, 3)
+        else:
+            assert run.disc_start == 0 and run.batch == batches.get(name, 16 if name.startswith("sbert") else 15)
+    assert RUNS.keys() == {*RELEASED, *AUTOENCODERS}
+
+
+def test_domains_are_numbered_as_the_authors_do() -> None:
+    sets = {name: c.sets for name, c in CONFIGURATIONS.items() if c.kind == "label" and name in RELEASED}
+    assert sets == {
+        "anime-photography": (("ffhq", "celebahq"), ("anime",)),
+        "portraits-photography": (("ffhq",), ("portraits",)),
+        "celeba-celebahq-ffhq": (("celeba",), ("celebahq",), ("ffhq",)),
+    }
 
 
 def test_the_authors_rates_and_errors() -> None:

@@ -66,6 +66,7 @@ def test_codes_are_of_the_classes_that_coco_has_too() -> None:
     assert whole.validation is not None and len(whole.validation) == 6 and len(whole.train) == 100_000
     draws = [whole.train.draw(k, np.random.RandomState(k))["class"] for k in range(20)]  # type: ignore[union-attr]
     assert set(map(int, draws)) <= set(zcodes.COCO)
+    assert 2.45 < np.abs(zcodes.test_samples(200)[0]).max() <= 2.5 and len(zcodes.COCO) == 114
     assert small.validation is not None and int(data.batch(small.validation, 6, 0)["class"].max()) < 10
 
 
