@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
 
 from zoo import pictures, registry
-from zoo.data.zcodes import training_of
+from zoo.data.zcodes import TEST, training_of
 from zoo.fusion import dequantising, experts, system
 from zoo.fusion.experts import Files
 from zoo.net2net.experiment import BASE_RATE, Net2BigGANFlow
@@ -30,6 +31,14 @@ class Plan:
     learning_rate: float = 0.0
     validation: int = 64
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.learning_rate < math.inf:
+            raise ValueError(
+                f"learning_rate: expected a positive number, or 0 for the authors', got {self.learning_rate}"
+            )
+        if not 1 <= self.validation <= TEST // 2:
+            raise ValueError(f"validation: expected 1 to {TEST // 2}, half of the test set, got {self.validation}")
+
 
 def train(context: Context, files: Files, plan: Plan, settings: Fit) -> None:
     """Trains the flow, or goes on where it was interrupted; writes its weights, losses.png and metrics.json.
@@ -43,7 +52,7 @@ def train(context: Context, files: Files, plan: Plan, settings: Fit) -> None:
         if replace(files, biggan="") != Files() or plan.validation != Plan.validation:
             raise ValueError(f"{context.name}: expected biggan= alone of the experts, and no validation=")
         return dequantising.train(context, experts.generator(context, files), plan.learning_rate, settings)
-    experts.check(context, validation=plan.validation)
+    experts.check(context)
     if settings.batch < 2:
         raise ValueError(f"batch: expected at least 2, got {settings.batch}")
     own = context.file(experts.dequantiser_name(context))

@@ -29,18 +29,26 @@ from zoo.verbs import Context
 NOTE = "OpenMoji, CC BY-SA 4.0; generated pictures derive from it"
 
 
-def task(context: Context, folder: str, autoencoder_epochs: int, flow_epochs: int) -> runs.Task:
-    """The run that a registered name belongs to; epochs of 0 are the plan's.
-
-    Raises:
-        ValueError: for a network without a run.
-    """
+def run_name(context: Context) -> str:
+    """The small run that a registered name belongs to; ValueError for a network without one."""
     name = context.name.partition("/")[2].removesuffix("-autoencoder")
     if name not in runs.PLANS:
         others = () if name in CONFIGURATIONS or context.name.partition("/")[2] in AUTOENCODERS else (
             *CONFIGURATIONS, *AUTOENCODERS)  # fmt: skip
         known = ", ".join(f"net2net/{known}" for known in (*runs.PLANS, *others))
         raise ValueError(f"{context.name}: the verb does not know it; expected one of {known}")
+    return name
+
+
+def task(context: Context, folder: str, autoencoder_epochs: int, flow_epochs: int) -> runs.Task:
+    """The run that a registered name belongs to; epochs of 0 are the plan's.
+
+    Raises:
+        ValueError: for a network without a run, or a folder for one that has its own pictures.
+    """
+    name = run_name(context)
+    if folder and name != "animalfaces":
+        raise ValueError(f"data: net2net/{name} has pictures of its own; leave data= out")
     plan = runs.PLANS[name]
     plan = replace(plan, autoencoder=autoencoder_epochs or plan.autoencoder, flow=flow_epochs or plan.flow)
     size = runs.graphs(context, name)[0].input_shapes["image"][1] or 0

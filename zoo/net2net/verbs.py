@@ -50,8 +50,12 @@ def train(
         raise ValueError(f"{context.name}: expected steps=, got epochs, which are of the runs on small pictures")
     if not autoencoder and (lpips or disc_start >= 0):
         raise ValueError(f"{context.name}: lpips= and disc_start= are of the first-stage autoencoders")
-    if named is None and (source or target or (not autoencoder and settings != training.Settings())):
-        raise ValueError(f"{context.name}: expected no experts, and for a small run autoencoder_epochs=, flow_epochs=")
+    if named is None and (source or target):
+        raise ValueError(f"{context.name}: source= and target= are of flows between named experts; leave them out")
+    if named is None and not autoencoder and opening.run_name(context) and settings != training.Settings():
+        raise ValueError(
+            f"{context.name}: expected autoencoder_epochs= and flow_epochs=, of the runs on small pictures"
+        )
     context.out.mkdir(parents=True, exist_ok=True)
     if named is not None:
         return training.train_flow(context, named, Given(source, target, data), settings)

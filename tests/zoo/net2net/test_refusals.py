@@ -26,6 +26,10 @@ FACES, SENTENCES = "net2net/anime-photography", "net2net/sbert-to-coco-ae256"
         (["train-ae", "net2net/tiny-pictures", "autoencoder_epochs=-1"], "autoencoder_epochs: expected at least 1"),
         (["train", "net2net/tiny-pictures", "flow_epochs=-1"], "flow_epochs: expected at least 1"),
         (["train", "net2net/layers-early", "source=resnet50 random classes=x", *LESS], "classes expects an integer"),
+        (["train", "net2net/tiny-pictures", "data=x"], "has pictures of its own; leave data= out"),
+        (["train", "net2net/tiny-pictures", "steps=3"], "expected autoencoder_epochs= and flow_epochs="),
+        (["train", "net2net/biggan256", "steps=3"], "the verb does not know it"),
+        (["train", "net2net/ae-faces32", "source=x"], "leave them out"),
         (["train", "net2net/sbert-to-biggan256", "data=x", *LESS], "leave data= out"),
     ],
 )
