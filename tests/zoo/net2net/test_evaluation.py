@@ -18,6 +18,8 @@ from zoo import cli, weights
 from zoo.data.pairs import CELEBA_COLUMNS
 from zoo.metrics.frechet import frechet_distance, inception_score, moments
 from zoo.net2net import cost, evaluation, losses, opening
+from zoo.net2net.configurations import CONFIGURATIONS, LAYERS
+from zoo.net2net.graph import RELEASED
 from zoo.net2net.opening import Opened
 from zoo.net2net.words import Given
 from zoo.verbs import Context
@@ -178,6 +180,17 @@ def test_biggan_without_coco_fills_no_table(
     found = figures(tmp_path)
     assert found["frechet_inception, samples"] > 0 and found["nll"] > 0
     assert "Table 1" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGURATIONS.keys() - {*RELEASED, *LAYERS, "attributes-celeba"}))
+def test_what_was_never_released_is_trained_drawn_and_measured(name: str, tmp_path: Path) -> None:
+    net = f"net2net/{name}"
+    assert run("train", net, "--random", *LESS, "steps=2", "batch=4", out=tmp_path) == 0
+    assert run("sample", net, "count=2", "samples=2", out=tmp_path) == 0
+    assert (tmp_path / "samples.png").stat().st_size > 1000
+    assert run("evaluate", net, out=tmp_path) == 0
+    found = [value for key, value in figures(tmp_path).items() if key.startswith("frechet_own")]
+    assert len(found) == (2 if name == "humans-animals" else 1) and min(found) > 0
 
 
 def test_an_autoencoder_alone(tmp_path: Path) -> None:
