@@ -126,8 +126,8 @@ def _autoencoder(task: Task, context: Context) -> Stage:
     noise = torch.randn(len(images), latent, generator=seeded(context.seed, *b"autoencoder"))
     experiment = partial(AutoencoderExperiment, view=task.view)
     return _stage(
-        task, context, "-autoencoder", "An autoencoder", "absolute error + KL", task.plan.autoencoder, experiment,
-        (images, noise), options={"prior_weight": task.plan.prior_weight},
+        task, context, "-autoencoder", "An autoencoder", f"{task.plan.error} error + KL", task.plan.autoencoder,
+        experiment, (images, noise), options={"error": task.plan.error, "prior_weight": task.plan.prior_weight},
     )  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def _stage(
     schedule: Schedule,
     experiment: Callable[..., Experiment],
     validation: tuple[Tensor, ...],
-    options: dict[str, float] | None = None,
+    options: dict[str, Any] | None = None,
     earlier: tuple[str, ...] = (),
 ) -> Stage:
     part, plan = task.parts["train"], task.plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +38,8 @@ class Plan:
     Arguments:
         every: epochs between validations and checkpoints.
         weight_decay: of AdamW.
-        prior_weight: of the autoencoder's KL term.
+        error: of the autoencoder.
+        prior_weight: of its KL term.
     """
 
     classifier: Schedule
@@ -46,12 +47,15 @@ class Plan:
     flow: Schedule
     every: int = 5
     weight_decay: float = 1e-2
-    prior_weight: float = 0.2
+    error: Literal["absolute", "squared"] = "absolute"
+    prior_weight: float = 0.5
 
 
 PLANS = {
-    "digits": Plan(Schedule(30, 4e-3, 64), Schedule(120, 4e-3, 64), Schedule(90, 3e-3, 128)),
-    "animalfaces": Plan(Schedule(20, 3e-3, 32), Schedule(40, 3e-3, 16), Schedule(25, 2e-3, 64), prior_weight=0.5),
+    "digits": Plan(
+        Schedule(30, 4e-3, 64), Schedule(200, 4e-3, 64), Schedule(90, 3e-3, 128), error="squared", prior_weight=0.02
+    ),
+    "animalfaces": Plan(Schedule(20, 3e-3, 32), Schedule(40, 3e-3, 16), Schedule(25, 2e-3, 64)),
 }
 
 

@@ -203,7 +203,7 @@ def autoencoder_stage(task: Task, graph: Graph, seed: int) -> Stage:
         learning_rate=plan.autoencoder_rate,
         weight_decay=plan.weight_decay,
         seed=seed,
-        options={"prior_weight": plan.prior_weight},
+        options={"error": "absolute", "prior_weight": plan.prior_weight},
         data=f"{_digest(task)} {plan.shift}",
     )
 

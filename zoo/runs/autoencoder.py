@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,20 @@ class AutoencoderExperiment(Experiment):
 
     Arguments:
         view: a batch -> images (B, 3, S, S) in [-1, 1] as a training step sees them, drawn anew each time.
-        prior_weight: of the KL divergence, beside the absolute error summed over pixels.
+        error: summed over pixels, "absolute" or "squared".
+        prior_weight: of the KL divergence beside it.
     """
 
-    def __init__(self, network: BuiltGraph, view: Callable[..., Tensor], prior_weight: float, **options: Any) -> None:
+    def __init__(
+        self,
+        network: BuiltGraph,
+        view: Callable[..., Tensor],
+        error: Literal["absolute", "squared"],
+        prior_weight: float,
+        **options: Any,
+    ) -> None:
         super().__init__(network, **options)
-        self.view, self.prior_weight = view, prior_weight
+        self.view, self.error, self.prior_weight = view, error, prior_weight
         self.latent = network.graph.output_shapes["latent"][0] or 0
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
@@ -39,7 +47,8 @@ class AutoencoderExperiment(Experiment):
     def score(self, batch: tuple[Tensor, ...]) -> Tensor:
         images, noise = batch
         _, mean, deviation, reconstruction = self.network(images, noise)
-        error = opponent(reconstruction - images).abs().flatten(1).sum(1)
+        off = opponent(reconstruction - images)
+        error = (off.abs() if self.error == "absolute" else off.square()).flatten(1).sum(1)
         return (error + self.prior_weight * divergence(mean, deviation)).mean()
 
 

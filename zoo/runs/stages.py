@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -30,7 +31,7 @@ def stage(
     learning_rate: float,
     weight_decay: float,
     seed: int,
-    options: Mapping[str, float],
+    options: Mapping[str, Any],
     data: str,
     earlier: tuple[str, ...] = (),
 ) -> Stage:
