@@ -20,7 +20,6 @@ from flowkit.ops.affine import (
     unpack,
     wrong_option,
 )
-from flowkit.ops.mlp_coupling import Norm, has_mlp_coupling, mlp_coupling
 
 Factory = Callable[[int, int], nn.Module]
 
@@ -73,9 +72,6 @@ class _Coupling(Parts):
         self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         """y (B, C, *spatial) and its log-det (B,)."""
-        done = self._at_once(x, condition, False, out)
-        if done is not None:
-            return done
         params = self._conditioner(x, condition, inverse=False)
         if self._order is not None:
             x = ops.permute_channels(x, self._order, out=out)
@@ -85,9 +81,6 @@ class _Coupling(Parts):
         self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         """x (B, C, *spatial) and its log-det (B,)."""
-        done = self._at_once(y, condition, True, out)
-        if done is not None:
-            return done
         x, logdet = self._transform(y, self._conditioner(y, condition, inverse=True), inverse=True, out=out)
         if self._order is not None:
             x = ops.permute_channels(x, self._order, inverse=True, out=out)
@@ -110,12 +103,6 @@ class _Coupling(Parts):
         if not inverse and self._order is not None:
             x = ops.permute_channels(x, self._order, out=walk)
         return x
-
-    def _at_once(
-        self, x: Tensor, condition: Tensor | None, inverse: bool, out: ops.Workspace | None
-    ) -> tuple[Tensor, Tensor] | None:
-        """All of it by one operator, if there is one for the networks and inputs."""
-        return None
 
     def _transform(
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None
@@ -256,30 +243,6 @@ class AffineCoupling(_Coupling):
         found = wrong_option(shift_gain=self.shift_gain, **{name: getattr(self, name) for name in CLAMP_OPTIONS})
         if found is not None:
             raise self._wrong(*found)
-
-    def _at_once(
-        self, x: Tensor, condition: Tensor | None, inverse: bool, out: ops.Workspace | None
-    ) -> tuple[Tensor, Tensor] | None:
-        net: Any = self._modules.get("net")
-        if torch.is_grad_enabled() or not hasattr(net, "networks") or net._forward_hooks or net._forward_pre_hooks:
-            return None
-        if isinstance(out, ops.Reversal) or self._masks_space or self.volume_preserving or self._order is not None:
-            return None
-        networks, norm = net.networks(), self._norm_behind()
-        sizes = networks.weights[0].shape[-1], networks.biases[-1].numel()
-        condition = condition if self.condition_channels else None
-        fits = sizes == (self.split + self.condition_channels, self._width)
-        if not fits or not has_mlp_coupling(x, condition, networks, norm):
-            return None
-        index, start = self._after if inverse else self._before, self._runs[inverse]
-        first, passive = (self._passive[0], None) if index is None else (start or 0, index if start is None else None)
-        return mlp_coupling(
-            x, condition, networks, first=first, passive=passive, norm=norm, inverse=inverse, out=out, **self._options()
-        )
-
-    def _norm_behind(self) -> Norm | None:
-        """The actnorm that the operator applies after the permutation."""
-        return None
 
     def _transform(
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None

@@ -11,7 +11,6 @@ from flowkit.bijections.actnorm import ActNorm
 from flowkit.bijections.base import Bijection
 from flowkit.bijections.coupling import AdditiveCoupling, AffineCoupling, Factory, _Coupling
 from flowkit.ops.affine import Bound
-from flowkit.ops.mlp_coupling import Norm
 
 
 class _Step(_Coupling):
@@ -30,18 +29,6 @@ class _Step(_Coupling):
             return z, second if out is not None else first + second
         norm = {"norm_scale": self.norm.scale, "norm_shift": self.norm.shift, "log_scale": self.norm.log_scale}
         return self._fused_step(x, params, inverse=inverse, out=out, **norm)
-
-    def _at_once(
-        self, x: Tensor, condition: Tensor | None, inverse: bool, out: ops.Workspace | None
-    ) -> tuple[Tensor, Tensor] | None:
-        if inverse:
-            self.norm.check_ready()
-        elif self.norm.is_pending():
-            return None
-        return super()._at_once(x, condition, inverse, out)
-
-    def _norm_behind(self) -> Norm | None:
-        return Norm(self.norm.scale, self.norm.shift, self.norm.log_scale)
 
     def step_back(self, y: Tensor, condition: Tensor | None, inverse: bool, walk: ops.Reversal) -> Tensor:
         if inverse:  # what the conditioner read had gone through the actnorm

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from flowkit import ops
 from flowkit.nets.mlp import MLP, PerPixel
-from flowkit.ops.mlp_coupling import Networks
 
 
 class PairedMLP(PerPixel):
@@ -56,13 +55,10 @@ class PairedMLP(PerPixel):
         """Keeps the weights, biases apart, in ``dtype``; x and all sums stay what they are."""
         self.weights = nn.ParameterList(weight.detach().to(dtype) for weight in self.weights)
 
-    def networks(self) -> Networks:
-        """The two as operators take them."""
-        return Networks(_values(self.weights), _values(self.biases), self.activation, self.tanh)
-
     def main(self, x: Tensor) -> Tensor:
         """(N, in_channels) -> (N, out_channels)."""
-        return ops.stacked_mlp(x, *self.networks())
+        weights, biases = _values(self.weights), _values(self.biases)
+        return ops.stacked_mlp(x, weights, biases, self.activation, self.tanh)
 
 
 def _values(parameters: nn.ParameterList) -> list[Tensor]:

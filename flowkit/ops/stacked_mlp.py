@@ -53,9 +53,9 @@ def stacked_mlp(
     Raises:
         ValueError: shapes or types that do not fit.
     """
-    if not has_kernel(x, weights, biases, activation):
+    if not _has_kernel(x, weights, biases, activation):
         return reference(x, weights, biases, activation, tanh)
-    codes = ACTIVATIONS.index(activation), tanh_code(tanh)
+    codes = ACTIVATIONS.index(activation), sum(ends << g for g, ends in enumerate(tanh))
     try:
         result: Tensor = _run(_direct, torch.ops.flowkit.stacked_mlp.default, x, weights, biases, *codes)
     except RuntimeError as error:
@@ -66,8 +66,7 @@ def stacked_mlp(
     return result
 
 
-def has_kernel(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str) -> bool:
-    """Whether the kernel runs for these, see :func:`stacked_mlp`."""
+def _has_kernel(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str) -> bool:
     if torch.compiler.is_compiling() or not (x.is_cpu and x.size(0) <= MOST_SAMPLES and _native.supports(x)):
         return False
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights, *biases)):
@@ -75,11 +74,6 @@ def has_kernel(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], a
     narrow = weights[0].dtype is torch.bfloat16 and x.dtype is torch.float32
     typed = x.dtype in (torch.float32, torch.float64) and (narrow or weights[0].dtype is x.dtype)
     return typed and activation in ACTIVATIONS and not torch.is_autocast_enabled("cpu") and not is_transformed()
-
-
-def tanh_code(tanh: Sequence[bool]) -> int:
-    """Which networks end with a tanh, as the native operators take it: a bit each."""
-    return sum(ends << g for g, ends in enumerate(tanh))
 
 
 def _fake(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: int, tanhs: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from flowkit import _native, ops
 from flowkit.nets import ACTIVATIONS
 from flowkit.ops.stacked_linear import MOST_SAMPLES
-from flowkit.ops.stacked_mlp import has_kernel
+from flowkit.ops.stacked_mlp import _has_kernel
 
 native = pytest.mark.skipif(not _native.available, reason="the kernels are not compiled")
 Arguments = tuple[Tensor, list[Tensor], list[Tensor]]
@@ -60,7 +60,7 @@ def test_the_kernel_is_the_networks_one_by_one(
     x, weights, biases = arguments(len(tanh), widths, samples, torch.float32 if narrow else dtype, apart)
     weights = [weight.to(dtype) for weight in weights]
     ends = tuple(tanh)
-    assert has_kernel(x, weights, biases, activation)
+    assert _has_kernel(x, weights, biases, activation)
     found = ops.stacked_mlp(x, weights, biases, activation, ends)
     assert found.dtype == x.dtype
     expected = one_by_one((x, weights, biases), activation, ends)
