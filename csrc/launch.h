@@ -209,6 +209,17 @@ struct StackedMlp {
   Array x, y;
 };
 
+// What the network of a coupling on vectors reads, y (samples, inputs), dense: the channels of x outside [begin, end), as
+// they lay before `permutation` if that is not null, then those of the condition (its data may be null).
+struct PassivePart {
+  DType dtype;
+  int64_t samples, channels, condition_channels;
+  View x, condition;
+  Array permutation;
+  int64_t begin, end;
+  Array y;
+};
+
 enum class Residual { none, activated, linear };  // see flowkit/nets/made.py
 
 // weight (out, in) and bias (out,), or (batch, out) if bias_stride is not 0; in the dtype of the whole.
@@ -280,6 +291,7 @@ FLOWKIT_PARAMETRIC_ENTRY_POINTS()
 void stacked_linear(const StackedLinear&);
 void stacked_linear_backward(const StackedLinearBackward&);
 void stacked_mlp(const StackedMlp&);
+void passive_part(const PassivePart&);
 }  // namespace cpu
 
 namespace cuda {

@@ -138,4 +138,6 @@ PYBIND11_MODULE(_C, m) {
   FLOWKIT_BIND(stacked_linear);
   FLOWKIT_BIND(stacked_linear_backward);
   FLOWKIT_BIND(stacked_mlp);
+  FLOWKIT_BIND(mlp_coupling);
+  FLOWKIT_BIND(mlp_coupling_out);
 }

@@ -27,6 +27,9 @@
   "float gain, float offset, float factor, int form, float shift_gain, bool log_scale, bool inverse"
 #define FLOWKIT_ADDITIVE_STEP \
   "Tensor norm_scale, Tensor norm_shift, Tensor? permutation, int begin, bool log_scale, bool inverse"
+#define FLOWKIT_MLP_COUPLING                                                                                      \
+  "Tensor x, Tensor? condition, Tensor[] weights, Tensor[] biases, int activation, int tanhs, Tensor? norm_scale, " \
+  "Tensor? norm_shift, bool log_scale, " FLOWKIT_COUPLING
 #define FLOWKIT_OUT "Tensor(a!) out, Tensor(b!) logdet) -> ()"
 
 STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
@@ -82,6 +85,8 @@ STABLE_TORCH_LIBRARY(FLOWKIT_NAMESPACE, m) {
       "stacked_linear_backward(Tensor grad_y, Tensor x, Tensor weight, bool wants_x, bool wants_weight) -> (Tensor, "
       "Tensor, Tensor)");
   m.def("stacked_mlp(Tensor x, Tensor[] weights, Tensor[] biases, int activation, int tanhs) -> Tensor");
+  m.def("mlp_coupling(" FLOWKIT_MLP_COUPLING ") -> (Tensor, Tensor)");
+  m.def("mlp_coupling_out(" FLOWKIT_MLP_COUPLING ", " FLOWKIT_OUT);
 }
 
 namespace {
@@ -114,6 +119,8 @@ STABLE_TORCH_LIBRARY_IMPL(FLOWKIT_NAMESPACE, CPU, m) {
   FLOWKIT_IMPL(stacked_linear);
   FLOWKIT_IMPL(stacked_linear_backward);
   FLOWKIT_IMPL(stacked_mlp);
+  FLOWKIT_IMPL(mlp_coupling);
+  FLOWKIT_IMPL(mlp_coupling_out);
 #endif
 }
 #ifdef FLOWKIT_CUDA

@@ -26,6 +26,7 @@
   void stacked_linear(const StackedLinear&);          \
   void stacked_linear_backward(const StackedLinearBackward&); \
   void stacked_mlp(const StackedMlp&);                \
+  void passive_part(const PassivePart&);              \
   }
 
 FLOWKIT_DECLARE(generic)
@@ -104,6 +105,7 @@ void masked_conv_solve(const MaskedConvSolve& a) { FLOWKIT_CALL(masked_conv_solv
 void stacked_linear(const StackedLinear& a) { FLOWKIT_CALL(stacked_linear, a) }
 void stacked_linear_backward(const StackedLinearBackward& a) { FLOWKIT_CALL(stacked_linear_backward, a) }
 void stacked_mlp(const StackedMlp& a) { FLOWKIT_CALL(stacked_mlp, a) }
+void passive_part(const PassivePart& a) { FLOWKIT_CALL(passive_part, a) }
 void mixture_logistic(const ParametricForward<MixtureLogisticOptions>& a) { FLOWKIT_CALL(mixture_logistic, a) }
 void mixture_logistic_backward(const ParametricBackward<MixtureLogisticOptions>& a) {
   FLOWKIT_CALL(mixture_logistic_backward, a)

@@ -1,4 +1,5 @@
-// Channel permutation: rows are copied, or gathered pixel by pixel where channels lie innermost.
+// Channel permutation: rows are copied, or gathered pixel by pixel where channels lie innermost; and what the network of a
+// coupling on vectors reads.
 #include "simd.h"
 
 namespace flowkit::cpu::FLOWKIT_ISA {
@@ -25,6 +26,25 @@ void permute(const Permute& a) {
         }
       }
     });
+  });
+}
+
+void passive_part(const PassivePart& a) {
+  const auto* permutation = get<int64_t>(a.permutation);
+  const int64_t skipped = a.end - a.begin;
+  std::vector<int64_t> places(a.channels - skipped);
+  for (int64_t j = 0; j < a.channels; ++j) {
+    const int64_t c = permutation ? permutation[j] : j;
+    if (c < a.begin || c >= a.end) places[c < a.begin ? c : c - skipped] = j * a.x.channel;
+  }
+  dispatch(a.dtype, [&](auto value) {
+    using T = decltype(value);
+    T* y = static_cast<T*>(a.y.data);
+    for (int64_t n = 0; n < a.samples; ++n) {
+      const T* x = at<T>(a.x, n, 0);
+      for (const int64_t place : places) *y++ = x[place];
+      for (int64_t k = 0; k < a.condition_channels; ++k) *y++ = *at<T>(a.condition, n, k);
+    }
   });
 }
 

@@ -110,5 +110,15 @@ std::tuple<Tensor, Tensor, Tensor> stacked_linear_backward(const Tensor& grad_y,
                                                            bool wants_x, bool wants_weight);
 Tensor stacked_mlp(const Tensor& x, std::vector<Tensor> weights, std::vector<Tensor> biases, int64_t activation,
                    int64_t tanhs);
+void mlp_coupling_out(const Tensor& x, Optional condition, std::vector<Tensor> weights, std::vector<Tensor> biases,
+                      int64_t activation, int64_t tanhs, Optional norm_scale, Optional norm_shift, bool log_scale,
+                      Optional permutation, int64_t begin, int64_t layout, int64_t clamp, double bound, double gain,
+                      double offset, double factor, int64_t form, double shift_gain, bool inverse, const Tensor& out,
+                      const Tensor& logdet);
+std::tuple<Tensor, Tensor> mlp_coupling(const Tensor& x, Optional condition, std::vector<Tensor> weights,
+                                        std::vector<Tensor> biases, int64_t activation, int64_t tanhs,
+                                        Optional norm_scale, Optional norm_shift, bool log_scale, Optional permutation,
+                                        int64_t begin, int64_t layout, int64_t clamp, double bound, double gain,
+                                        double offset, double factor, int64_t form, double shift_gain, bool inverse);
 
 }  // namespace flowkit

@@ -83,22 +83,24 @@ Tensor stacked_mlp(const Tensor& x, std::vector<Tensor> weights, std::vector<Ten
   std::vector<Tensor> kept;  // dense copies, where some are needed
   std::vector<StackedLayer> layers;
   int64_t in = x.size(1);
+  const int64_t first = weights[0].dim() - 2;  // where `out` stands
   for (size_t l = 0; l < weights.size(); ++l) {
     const Tensor w = dense(weights[l]), b = dense(biases[l]);
-    FLOWKIT_CHECK(w.dim() == 3 && b.dim() == 2 && w.size(0) == weights[0].size(0) && w.size(2) == in &&
-                      b.size(0) == w.size(0) && b.size(1) == w.size(1) && w.is_cpu() && b.is_cpu() &&
+    FLOWKIT_CHECK((first == 0 || first == 1) && w.dim() == first + 2 && b.dim() == first + 1 &&
+                      w.size(0) == (first ? weights[0] : w).size(0) && w.size(first + 1) == in &&
+                      b.size(0) == w.size(0) && b.size(first) == w.size(first) && w.is_cpu() && b.is_cpu() &&
                       w.scalar_type() == type && b.scalar_type() == x.scalar_type(),
-                  "flowkit: weights must be (G, out, in) of one type, with `in` the `out` of the layer before, and "
-                  "biases (G, out) of the type of x, on the CPU");
-    layers.push_back({array(w), array(b), in, w.size(1)});
-    in = w.size(1);
+                  "flowkit: weights must be (G, out, in), or (out, in) of one network, of one type, with `in` the "
+                  "`out` of the layer before, and biases (G, out) or (out,) of the type of x, on the CPU");
+    layers.push_back({array(w), array(b), in, w.size(first)});
+    in = w.size(first);
     kept.insert(kept.end(), {w, b});
   }
   const Tensor xs = dense(x);
   StackedMlp a{};
   a.dtype = dtype_of(x);
   a.weight_dtype = dtype_of(weights[0]);
-  a.groups = weights[0].size(0);
+  a.groups = first ? weights[0].size(0) : 1;
   a.samples = x.size(0);
   a.depth = static_cast<int64_t>(layers.size());
   a.layers = layers.data();

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from flowkit import ops
 from flowkit.bijections.base import batch_logdet, kind_of
@@ -20,6 +21,7 @@ from flowkit.ops.affine import (
     unpack,
     wrong_option,
 )
+from flowkit.ops.stacked_linear import MOST_SAMPLES
 
 Factory = Callable[[int, int], nn.Module]
 
@@ -72,6 +74,8 @@ class _Coupling(Parts):
         self, x: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         """y (B, C, *spatial) and its log-det (B,)."""
+        if (whole := self._whole(x, condition, inverse=False, out=out)) is not None:
+            return whole
         params = self._conditioner(x, condition, inverse=False)
         if self._order is not None:
             x = ops.permute_channels(x, self._order, out=out)
@@ -81,6 +85,8 @@ class _Coupling(Parts):
         self, y: Tensor, condition: Tensor | None = None, *, out: ops.Workspace | None = None
     ) -> tuple[Tensor, Tensor]:
         """x (B, C, *spatial) and its log-det (B,)."""
+        if (whole := self._whole(y, condition, inverse=True, out=out)) is not None:
+            return whole
         x, logdet = self._transform(y, self._conditioner(y, condition, inverse=True), inverse=True, out=out)
         if self._order is not None:
             x = ops.permute_channels(x, self._order, inverse=True, out=out)
@@ -103,6 +109,12 @@ class _Coupling(Parts):
         if not inverse and self._order is not None:
             x = ops.permute_channels(x, self._order, out=walk)
         return x
+
+    def _whole(
+        self, x: Tensor, condition: Tensor | None, *, inverse: bool, out: ops.Workspace | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """What forward or inverse returns, where one operator runs the network too; None where its parts have to."""
+        return None
 
     def _transform(
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None
@@ -243,6 +255,28 @@ class AffineCoupling(_Coupling):
         found = wrong_option(shift_gain=self.shift_gain, **{name: getattr(self, name) for name in CLAMP_OPTIONS})
         if found is not None:
             raise self._wrong(*found)
+
+    def _whole(
+        self, x: Tensor, condition: Tensor | None, *, inverse: bool, out: ops.Workspace | None
+    ) -> tuple[Tensor, Tensor] | None:
+        if not ops.use_workspace(x) or x.ndim != 2 or x.size(0) > MOST_SAMPLES or self._takes_parts():
+            return None
+        net: Any = self._modules.get("net")
+        layers = net.stacked_layers() if hasattr(type(net), "stacked_layers") else None
+        if layers is None or layers.biases[0].dtype is not x.dtype or layers.biases[-1].numel() != self._width:
+            return None
+        condition = condition if self.condition_channels else None
+        options = self._options() | self._norm_options()
+        return ops.mlp_coupling(x, condition, layers, **options, inverse=inverse, out=out)
+
+    def _takes_parts(self) -> bool:
+        """Whether more happens than the network and the operator, or calls are watched."""
+        masked = self._masks_space or self._buffers["mask"] is not None
+        return masked or self.volume_preserving is not None or _has_any_global_hook()
+
+    def _norm_options(self) -> dict[str, Any]:
+        """Of the actnorm that follows in the same pass, if one does."""
+        return {}
 
     def _transform(
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, out: ops.Workspace | None = None

@@ -107,7 +107,8 @@ class Parts(Bijection):
 
     @property
     def _fused(self) -> Tensor | None:
-        return self.permutation if self._order is None else self._back
+        buffers = self._buffers  # several times sooner than by attribute
+        return buffers["permutation"] if buffers["_order"] is None else buffers["_back"]
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)

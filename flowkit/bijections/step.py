@@ -102,6 +102,13 @@ class AffineStep(_Step, AffineCoupling):
         )
         self.norm = ActNorm(channels, log_scale, eps)
 
+    def _takes_parts(self) -> bool:
+        return self.norm.is_pending() or super()._takes_parts()
+
+    def _norm_options(self) -> dict[str, Any]:
+        norm = self.norm
+        return {"norm": (norm.scale, norm.shift), "log_scale": norm.log_scale}
+
     def _fused_step(
         self, x: Tensor, params: tuple[Tensor, ...], *, inverse: bool, **options: Any
     ) -> tuple[Tensor, Tensor]:

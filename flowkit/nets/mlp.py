@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flowkit.nets.parts import hidden_block, last_layers
+from flowkit import ops
+from flowkit.nets.parts import activation_name, hidden_block, is_plain, last_layers
 
 
 class PerPixel(nn.Module):
@@ -51,6 +52,23 @@ class MLP(PerPixel):
         for a, b in zip(widths[:-1], widths[1:], strict=True):
             blocks += hidden_block(nn.Linear(a, b), b, activation, norm)
         self.main = nn.Sequential(*blocks, *last_layers(nn.Linear(widths[-1], out_channels), zero_last, tanh_last))
+
+    def stacked_layers(self) -> ops.Layers | None:
+        """What a call runs, read anew each time; None if that is more than linear maps with one activation between."""
+        main = self._modules["main"]
+        if not (is_plain(self, MLP) and main is not None and is_plain(main, nn.Sequential)):
+            return None
+        parts: list[Any] = list(main._modules.values())
+        linear, between = parts[::2], parts[1::2]
+        ends = len(parts) % 2 == 0
+        if ends and not is_plain(between.pop(), nn.Tanh):
+            return None
+        names = [activation_name(part) for part in between]
+        name = names[0] if names else None
+        if name is None or names.count(name) < len(names) or not all(is_plain(m, nn.Linear) for m in linear):
+            return None
+        weights, biases = ([m._parameters[key] for m in linear] for key in ("weight", "bias"))
+        return None if any(bias is None for bias in biases) else ops.Layers(weights, biases, name, (ends,))
 
 
 class ResidualBlock(nn.Module):

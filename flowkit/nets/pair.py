@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flowkit import ops
 from flowkit.nets.mlp import MLP, PerPixel
+from flowkit.nets.parts import is_plain
 
 
 class PairedMLP(PerPixel):
@@ -54,6 +55,12 @@ class PairedMLP(PerPixel):
     def narrow(self, dtype: torch.dtype) -> None:
         """Keeps the weights, biases apart, in ``dtype``; x and all sums stay what they are."""
         self.weights = nn.ParameterList(weight.detach().to(dtype) for weight in self.weights)
+
+    def stacked_layers(self) -> ops.Layers | None:
+        """What a call runs, read anew each time; None if that may be more."""
+        if not is_plain(self, PairedMLP):
+            return None
+        return ops.Layers(_values(self.weights), _values(self.biases), self.activation, self.tanh)
 
     def main(self, x: Tensor) -> Tensor:
         """(N, in_channels) -> (N, out_channels)."""

@@ -61,6 +61,29 @@ def activation(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a call of ``module`` is what ``kind`` does and nothing else: no subclass, hook or other forward."""
+    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
+    return type(module) is kind and not hooked
+
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "leaky_relu": {"negative_slope": 0.01},
+    "elu": {"alpha": 1.0},
+    "gelu": {"approximate": "none"},
+    "softplus": {"beta": 1.0, "threshold": 20.0},
+}
+_NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
+
+
+def activation_name(module: nn.Module) -> str | None:
+    """The name by which :func:`activation` makes such a module, None for any other one."""
+    name = _NAMES.get(type(module))
+    if name is None or not is_plain(module, type(module)):
+        return None
+    return name if all(module.__dict__[k] == value for k, value in _DEFAULTS.get(name, {}).items()) else None
+
+
 def convolution(dims: int, in_channels: int, out_channels: int, kernel_size: int) -> nn.Module:
     """A convolution that keeps the spatial size, over 1 to 3 spatial dimensions, with an odd kernel."""
     if dims not in _CONVOLUTIONS:

@@ -9,6 +9,7 @@ from flowkit.ops.linear import channel_linear
 from flowkit.ops.made import MaskedNetwork, has_made_inverse, made_affine_inverse
 from flowkit.ops.masked_conv import autoregressive_mask, masked_conv_solve
 from flowkit.ops.mixture_logistic import mixture_logistic_coupling, mixture_logistic_coupling_inverse
+from flowkit.ops.mlp_coupling import Layers, mlp_coupling
 from flowkit.ops.permute import permute_channels
 from flowkit.ops.rational_quadratic import rational_quadratic_coupling, rational_quadratic_coupling_inverse
 from flowkit.ops.reversal import Reversal
@@ -18,6 +19,7 @@ from flowkit.ops.step import additive_step, additive_step_inverse, affine_step, 
 from flowkit.ops.workspace import Workspace, use_workspace
 
 __all__ = [
+    "Layers",
     "MaskedNetwork",
     "Reversal",
     "Workspace",
@@ -41,6 +43,7 @@ __all__ = [
     "masked_conv_solve",
     "mixture_logistic_coupling",
     "mixture_logistic_coupling_inverse",
+    "mlp_coupling",
     "permute_channels",
     "rational_quadratic_coupling",
     "rational_quadratic_coupling_inverse",

@@ -17,6 +17,8 @@ def reference(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str, tanh: Sequence[bool]
 ) -> Tensor:
     """Layer by layer; differentiable."""
+    if weights[0].ndim == 2:
+        weights, biases = [weight[None] for weight in weights], [bias[None] for bias in biases]
     act = getattr(torch.nn.functional, activation)
     first, *others = (weight if weight.dtype == x.dtype else weight.to(x.dtype) for weight in weights)
     h = stacked_linear(x.mT[None], first.flatten(0, 1)[None], biases[0].flatten()[None])
@@ -41,9 +43,9 @@ def stacked_mlp(
 
     Arguments:
         x: (N, in), float32 or float64 for the kernel.
-        weights: (G, out, in) of each layer, of the type of x. Where x is float32 they may be bfloat16, which halves
-            what is read; it is widened in registers, and all sums are float32.
-        biases: (G, out) of each layer, of the type of x.
+        weights: (G, out, in) of each layer, or (out, in) of one network, of the type of x. Where x is float32 they may
+            be bfloat16, which halves what is read; it is widened in registers, and all sums are float32.
+        biases: (G, out) of each layer, or (out,), of the type of x.
         activation: one of ``flowkit.nets.ACTIVATIONS``.
         tanh: whether a tanh ends each of the G networks.
 
