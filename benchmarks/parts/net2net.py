@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import flowkit
 from benchmarks.parts import authors_net2net as authors
-from benchmarks.parts.rows import Row, Settings, cost, faster, row
+from benchmarks.parts.rows import Row, Settings, Target, cost, faster, row
 from flowkit.bench.memory import PeakMemory
 from flowkit.bench.timing import Contender, calling
 from flowkit.graph import BuiltGraph
@@ -23,6 +23,8 @@ AUTHORS = "authors' formulation"
 SAMPLING, TRAINING, MEMORY = faster(2), faster(1.3), cost(0.6)
 ADAM: dict[str, Any] = {"lr": 1e-6, "betas": (0.5, 0.9), "amsgrad": True}
 PLAIN = "theirs, plain Adam"
+SMALL = 64
+"""Hidden width of a flow on small latents, whose sampling is bound by calls, not by reading weights."""
 READERS = {"ours": "ours", "theirs": "theirs", "read": "a sum"}
 
 
@@ -57,15 +59,16 @@ def pair(size: Size, device: torch.device) -> tuple[authors.ConditionalFlow, Bui
 
 
 def rows(settings: Settings) -> Iterator[Row]:
-    """Sampling at batch 1 and 25, a training step in parts and as a whole, and its peak memory."""
+    """Sampling at batch 1 and 25, also by small networks, a training step in parts and as a whole, its peak memory."""
     size = Size(8, 6, 5, 16, 2, 5) if settings.quick else Size()
-    yield from _sampling(size, settings)
+    yield from _sampling(size, settings, SAMPLING)
+    yield from _sampling(replace(size, hidden=SMALL), settings, None)
     yield from _training(size, settings)
     for batch in (size.batch, 8 if settings.quick else 1024):
         yield from _memory(size, settings, batch)
 
 
-def _sampling(size: Size, settings: Settings) -> Iterator[Row]:
+def _sampling(size: Size, settings: Settings, target: Target | None) -> Iterator[Row]:
     theirs, ours = pair(size, settings.device)
     fast = ours.eval().optimize(inference=True)
     narrow = ours.optimize(inference=True, weights=torch.bfloat16)
@@ -86,13 +89,13 @@ def _sampling(size: Size, settings: Settings) -> Iterator[Row]:
             rates = [f"{name} {1e3 * gigabytes / times[key]:.1f}" for key, name in READERS.items()]
             note = f"GB/s of weights: {', '.join(rates)}; not optimised {times['unpacked']:.3g} ms"
             what = f"Net2Net cINN: sampling, batch {batch}"
-            yield row(what, str(size), times["ours"], AUTHORS, times["theirs"], SAMPLING, note=note)
+            yield row(what, str(size), times["ours"], AUTHORS, times["theirs"], target, note=note)
             worst = max(
                 float((a - b).norm() / b.norm()) for a, b in zip(narrow.inverse(z, c), fast.inverse(z, c), strict=True)
             )
             note = f"an option; samples and log-dets differ from float32's by {worst:.1e} (of their norm)"
             what = f"{what}, weights kept in bfloat16"
-            yield row(what, str(size), times["narrow"], AUTHORS, times["theirs"], SAMPLING, note=note)
+            yield row(what, str(size), times["narrow"], AUTHORS, times["theirs"], target, note=note)
 
 
 def _losses(size: Size, device: torch.device, theirs: nn.Module, ours: nn.Module) -> dict[str, Callable[[], Tensor]]:
