@@ -53,7 +53,7 @@ class Plan:
 
 PLANS = {
     "digits": Plan(
-        Schedule(30, 4e-3, 64), Schedule(200, 4e-3, 64), Schedule(90, 3e-3, 128), error="squared", prior_weight=0.02
+        Schedule(30, 4e-3, 64), Schedule(300, 4e-3, 64), Schedule(90, 3e-3, 128), error="squared", prior_weight=0.02
     ),
     "animalfaces": Plan(Schedule(20, 3e-3, 32), Schedule(40, 3e-3, 16), Schedule(25, 2e-3, 64)),
 }
